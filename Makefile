@@ -1,0 +1,41 @@
+# Two commands for a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint types imports bench-main clean
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+# `--group` needs pip 25.1; the names come from pyproject.toml all the same, so that older pips work too.
+$(VENV)/.test: $(VENV)/.core
+	$(BIN)/python -c "import tomllib; print('\n'.join(tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['test']))" > $(VENV)/test-requirements.txt
+	$(PIP) install --constraint constraints.txt --requirement $(VENV)/test-requirements.txt
+	@touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/lastlayer demo
+
+test: $(VENV)/.test
+	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+imports: $(VENV)/.test
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) dist
+
+# MNIST=FOLDER CIFAR=FOLDER: each with train/CLASS/* and test/CLASS/*
+bench-main: $(VENV)/.core
+	$(BIN)/python benchmarks/main_job.py $(if $(MNIST),--mnist $(MNIST)) $(if $(CIFAR),--cifar $(CIFAR))

@@ -1,0 +1,72 @@
+"""``lastlayer train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lastlayer.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_STRICT
+from lastlayer.cli.options import common, execution, run_folder
+
+
+@click.command(name="train")
+@click.argument("data", required=False)
+@click.option("--phi", help="Representation: pixels, hog, colour, A+B, with parameters hog:cell=4,bins=9 [hog+colour].")
+@click.option("--head", type=click.Choice(["logistic", "svm", "ridge", "perceptron"]), help="Last layer [logistic].")
+@click.option("--size", type=click.IntRange(1, 4096), help="Side in pixels of every image [from the images].")
+@click.option("--fit", type=click.Choice(["crop", "stretch"]), help="How an image fills that square [crop].")
+@click.option("--C", "C", metavar="VALUES", help="C to choose from: 0.1 or 0.01,0.1,1 or logspace:-5:2:15.")
+@click.option("--l2", type=float, help="λ itself, instead of choosing C; λ = 1/(C·n).")
+@click.option("--val", type=float, help="Share of images for choosing, where the data gives none [0.15].")
+@click.option("--test", type=float, help="Share of images for the score, where the data gives none [0.15].")
+@click.option("--split", type=click.Path(), help="A split.csv to reuse.")
+@click.option("--labels", type=click.Path(), help="CSV path,label that corrects labels.")
+@click.option("--group-by", help="Manifest column or file-name pattern; a group stays on one side.")
+@click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh classes equally.")
+@click.option("--standardise/--no-standardise", default=None, help="Centre and scale features [yes].")
+@click.option("--max-iter", type=int, help="Cap on solver iterations [1000].")
+@click.option("--epochs", type=int, help="Cap on perceptron epochs [20].")
+@click.option("--tol", type=float, help="Relative gradient norm at which the fit stops [3e-4].")
+@click.option("--max-pixels", type=int, help="Refuse larger images before decoding [25,000,000].")
+@click.option("--seed", type=int, help="Seed of everything random [0].")
+@click.option("--strict", is_flag=True, default=None, help="Stop with exit code 4 at any problem of the data.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="config.toml of an earlier run; other options win over it.",
+)
+@run_folder
+@common
+def command(data: str | None, config: Path | None, as_json: bool, **values: Any) -> int:
+    """Train on DATA: a folder of class folders, train/val/test folders, a manifest, arrays or demo:digits.
+
+    Writes runs/train-NNN with report.html, model.safetensors, metrics.json, predictions.csv, split.csv,
+    config.toml, log.jsonl and env.json. Your images are never moved or changed.
+    """
+    from lastlayer.cli.console import ConsoleObserver, print_json
+    from lastlayer.cli.scores import print_outcome
+    from lastlayer.pipeline.settings import parse_Cs
+    from lastlayer.pipeline.training import StrictError, run_training
+    from lastlayer.pipeline.write_run import settings_from_config
+
+    how = execution(values)
+    given = {key: value for key, value in values.items() if value is not None}
+    if "C" in given:
+        given["C"] = parse_Cs(given["C"])
+    if data is not None:
+        given["data"] = data
+    if config is None and data is None:
+        raise click.UsageError("give DATA, e.g. `lastlayer train photos/`, or --config RUN/config.toml")
+    settings = settings_from_config(config, given)
+    try:
+        run = run_training(settings, how, ConsoleObserver(as_json))
+    except StrictError as error:
+        click.echo(f"error: {error.what}\n  → {error.mend}", err=True)
+        return EXIT_STRICT
+    if as_json:
+        print_json({"run": str(run.folder), "interrupted": run.interrupted, **run.metrics})
+    else:
+        print_outcome(run)
+    return EXIT_INTERRUPTED if run.interrupted else EXIT_OK

@@ -1,0 +1,382 @@
+"""J(W, b) = (1/n) Σᵢ sᵢ L(zᵢ W + b, yᵢ) + (λ/2) ‖W‖²: the only place where the terms meet.
+
+Inside, columns are centred and, where their ranges are extreme, scaled by powers of two. Neither changes the answer:
+the shift moves into the bias, the scale into the penalty (`penalties.L2`), both exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
+from lastlayer.linear.examples import Examples, prepare
+from lastlayer.linear.threads import parallel
+from lastlayer.losses.base import Loss
+from lastlayer.penalties import L2
+from lastlayer.solvers.base import (
+    CURVATURE_BOUND,
+    GRADIENT,
+    MISTAKES,
+    QUADRATIC,
+    SMOOTH,
+    Line,
+    LineValue,
+    Point,
+    RowProblem,
+)
+
+
+@final
+@dataclass
+class _Shared:
+    """What objectives of the same rows and different λ share: the count of passes, and what is computed once."""
+
+    passes: float = 0.0
+    yardstick: float | None = None
+    moment: float | None = None
+
+
+def _largest_eigenvalue(S: Float64) -> float:
+    """By power iteration from a fixed vector, with a margin of 0.1%."""
+    v = 1.0 + np.arange(len(S)) / len(S)
+    largest = 0.0
+    for _ in range(500):
+        v = S @ v
+        size = float(np.linalg.norm(v))
+        if size == 0.0 or abs(size - largest) <= 1e-7 * size:
+            return 1.001 * size
+        largest, v = size, v / size
+    return 1.001 * largest
+
+
+@final
+class Objective(RowProblem):
+    """Regularised mean loss of a linear classifier, as a `Problem` for the solvers.
+
+    ``J(W, b) = Σᵢ sᵢ L(zᵢ W + b, yᵢ) / Σᵢ sᵢ + (λ/2) ‖W‖²``, the bias unpenalised.
+
+    Its parameters are (D + 1, K) float64, the bias last, for centred columns; `to_outside` and `to_inside` convert.
+    ``gradient_norm`` is relative to the gradient at the best constant prediction, in the units of the columns as
+    given.
+
+    Parameters
+    ----------
+    Z : (N, D) features. Products are made in float64 for float64 features, else in float32; sums in float64.
+    y : (N,) labels 0..K-1, or (N, K) real targets for the squared loss.
+    n_classes : int
+        K.
+    loss : Loss
+    l2 : float
+        λ ≥ 0.
+    sample_weight : (N,) or None
+    threads : int or None
+        Threads in use (all cores when None); changes no bit of the result.
+    intercept : bool
+        Whether there is a bias; without one columns are not centred, and the last row of the parameters stays zero.
+    """
+
+    def __init__(
+        self,
+        Z: Array,
+        y: Array,
+        n_classes: int,
+        loss: Loss,
+        l2: float,
+        sample_weight: Array | None = None,
+        threads: int | None = None,
+        intercept: bool = True,
+    ) -> None:
+        self._build(prepare(Z, y, n_classes, sample_weight, threads, intercept), loss, l2, _Shared())
+
+    def _build(self, examples: Examples, loss: Loss, l2: float, shared: _Shared) -> None:
+        if not (np.isfinite(l2) and l2 >= 0):
+            raise InputError(f"l2 is {l2}; a finite number of at least 0 is needed")
+        if examples.y.ndim == 2 and not loss.is_quadratic:
+            raise InputError(f"loss {loss.name} needs class labels", "Real targets go with the squared loss")
+        self.examples = examples
+        self.loss = loss
+        self.l2 = float(l2)
+        self.penalty = L2(self.l2 * examples.scale() ** 2)
+        self._shared = shared
+
+    def with_l2(self, l2: float) -> Objective:
+        """The same objective with another λ; rows, statistics and the count of passes are shared."""
+        other = Objective.__new__(Objective)
+        other._build(self.examples, self.loss, l2, self._shared)
+        return other
+
+    @property
+    def name(self) -> str:
+        """Name for refusals."""
+        return f"the {self.loss.name} loss"
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What the loss allows."""
+        offered = {MISTAKES} if self.loss.has_mistake_rule else set()
+        if self.loss.has_gradient:
+            offered.add(GRADIENT)
+        if self.loss.is_smooth:
+            offered |= {SMOOTH, CURVATURE_BOUND}
+        if self.loss.is_quadratic:
+            offered.add(QUADRATIC)
+        return frozenset(offered)
+
+    @property
+    def passes(self) -> float:
+        """Passes so far; half a pass is one product."""
+        return self._shared.passes
+
+    def start(self) -> Float64:
+        """Zero weights and the best constant prediction (zeros without a bias)."""
+        ex = self.examples
+        params = np.zeros((ex.rows.n_features + 1, ex.n_outputs))
+        if ex.intercept:
+            params[-1] = self.loss.constant_scores(ex.shares())
+        return params
+
+    def value(self, params: Float64) -> float:
+        """J at `params`."""
+        return self.at(params).value
+
+    def value_and_gradient(self, params: Float64) -> tuple[float, Float64]:
+        """J and its gradient at `params`: one pass."""
+        point = self.at(params)
+        return point.value, point.gradient
+
+    def at(self, params: Float64) -> ObjectivePoint:
+        """J at `params`: one forward product now, one backward when the gradient is asked for."""
+        params = np.array(params, dtype=np.float64)
+        return ObjectivePoint(self, params, self.scores(params))
+
+    def scores(self, params: Float64) -> FloatArray:
+        """Scores (K, N) at `params`."""
+        ex = self.examples
+        out = np.empty((ex.n_outputs, len(ex.rows)), dtype=ex.rows.dtype)
+        right, added = self.factors(params)
+        if not right.any():
+            out[...] = added[:, None]
+            return out
+        parallel(lambda leaf: ex.rows.product(right, added, out, *leaf), ex.rows.leaves(), ex.rows.threads)
+        self.count_product()
+        return out
+
+    def factors(self, params: Float64) -> tuple[FloatArray, FloatArray]:
+        """What the rows are multiplied with, and what is added, in the products' type."""
+        dtype = self.examples.rows.dtype
+        added = params[-1] - self.examples.centre @ params[:-1]
+        return np.ascontiguousarray(params[:-1], dtype=dtype), added.astype(dtype)
+
+    def count_product(self) -> None:
+        """Half a pass more."""
+        self._shared.passes += 0.5
+
+    def norm(self, gradient: Float64) -> float:
+        """Size of a gradient relative to the one at the start, weights in the units of the columns as given."""
+        if self._shared.yardstick is None:
+            self._shared.yardstick = self._size(self.with_l2(0.0).at(self.start()).gradient)
+        # Where the features say next to nothing, the gradient at the start is rounding; their range is the measure.
+        ranges = self.examples.half_range
+        return self._size(gradient) / max(self._shared.yardstick, 1e-3 * float(np.hypot(np.linalg.norm(ranges), 1.0)))
+
+    def see(self, params: Float64, gradient: Float64) -> None:
+        """Keep the size of the loss's gradient at the start, the yardstick of `norm`."""
+        if self._shared.yardstick is None and not params[:-1].any() and np.array_equal(params, self.start()):
+            self._shared.yardstick = self._size(gradient)
+
+    def _size(self, gradient: Float64) -> float:
+        scale = self.examples.scale()
+        return float(np.hypot(np.linalg.norm(gradient[:-1] / scale[:, None]), np.linalg.norm(gradient[-1])))
+
+    @property
+    def rounding(self) -> float:
+        """That of the products' type: row losses are summed in float64."""
+        return float(np.finfo(self.examples.rows.dtype).eps)
+
+    def curvature_bound(self) -> float:
+        """``c · σ + max λⱼ`` with c the loss's own bound and σ the largest moment."""
+        return self.loss.curvature_bound * self.largest_moment() + float(self.penalty.strength.max())
+
+    def largest_moment(self) -> float:
+        """Largest eigenvalue of the second moments of the centred columns and the column of ones."""
+        if self._shared.moment is None:
+            self._shared.moment = max(1.0, _largest_eigenvalue(self.examples.second_moments(None)))
+        return self._shared.moment
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of non-zero weight."""
+        return len(self.examples.rows)
+
+    def take(self, rows: IntArray) -> tuple[Float64, IntArray, Float64]:
+        """Centred features with a column of ones (zeros without a bias), labels and weights of some rows."""
+        ex = self.examples
+        X = np.full((len(rows), ex.rows.n_features + 1), float(ex.intercept))
+        X[:, :-1] = ex.rows.pick(rows)
+        X[:, :-1] -= ex.centre
+        X[:, :-1][:, ~ex.live] = 0.0
+        weights = np.ones(len(rows)) if ex.weights is None else ex.weights[rows].astype(np.float64)
+        return X, ex.y[rows], weights
+
+    def to_outside(self, params: Float64) -> tuple[Float64, Float64]:
+        """W (D, K) and b (K,) for the columns as given."""
+        return self.examples.to_outside(params)
+
+    def to_inside(self, W: Float64, b: Float64) -> Float64:
+        """Parameters (D + 1, K) from W and b for the columns as given."""
+        return self.examples.to_inside(W, b)
+
+
+@final
+class ObjectivePoint(Point):
+    """The objective at one value of the parameters, with the scores kept."""
+
+    def __init__(
+        self,
+        problem: Objective,
+        params: Float64,
+        scores: FloatArray,
+        data: tuple[float, Float64] | None = None,
+        ahead: tuple[Any, FloatArray] | None = None,
+    ) -> None:
+        self.problem = problem
+        self._params = params
+        self._scores: FloatArray | None = scores
+        self._data = data
+        self._ahead = ahead
+
+    @property
+    def scores(self) -> FloatArray:
+        """Scores (K, N); computed again when a line from here has taken them over."""
+        if self._scores is None:
+            self._scores = self.problem.scores(self._params)
+        return self._scores
+
+    def hand_over(self) -> None:
+        """The scores now belong to the next point, which changes them in place."""
+        self._scores = None
+
+    @property
+    def params(self) -> Float64:
+        """The parameters."""
+        return self._params
+
+    @property
+    def value(self) -> float:
+        """J."""
+        if self._data is None:
+            self._data = self._loss_and_gradient()
+        return self._data[0] + self.problem.penalty.value(self._params[:-1])
+
+    @property
+    def gradient(self) -> Float64:
+        """∂J/∂params."""
+        if self._data is None:
+            self._data = self._loss_and_gradient()
+        gradient = self._data[1].copy()
+        gradient[:-1] += self.problem.penalty.gradient(self._params[:-1])
+        return gradient
+
+    def under(self, problem: Objective) -> ObjectivePoint:
+        """The same point of the same objective with another λ: nothing is computed again."""
+        if self._data is None:
+            self._data = self._loss_and_gradient()
+        return ObjectivePoint(problem, self._params, self.scores, self._data)
+
+    def line(self, direction: Float64) -> ObjectiveLine:
+        """The line from here: one forward product."""
+        return ObjectiveLine(self, direction)
+
+    def _loss_and_gradient(self) -> tuple[float, Float64]:
+        """Mean loss and its gradient: one backward product; the sums follow the fixed tree."""
+        ex, loss = self.problem.examples, self.problem.loss
+        d, k = ex.rows.n_features, ex.n_outputs
+        all_scores = self.scores
+
+        def term(start: int, stop: int) -> Float64:
+            scores = all_scores[:, start:stop]
+            if self._ahead is not None:
+                step, change = self._ahead
+                scores += step * change[:, start:stop]
+            P = scores.copy()
+            losses = loss.gradient(P.T, ex.y[start:stop])
+            if ex.weights is not None:
+                losses *= ex.weights[start:stop]
+                P *= ex.weights[start:stop]
+            part = np.empty((k, d + 2))
+            part[:, :d] = ex.rows.back_product(P, start, stop)
+            part[:, d] = P.sum(axis=1, dtype=np.float64)
+            part[:, d + 1] = 0.0
+            part[0, d + 1] = losses.sum(dtype=np.float64)
+            return part
+
+        total = ex.rows.sum_over(term) / len(ex.rows)
+        self._ahead = None
+        self.problem.count_product()
+        gradient = np.ascontiguousarray(total[:, : d + 1].T)
+        gradient[:-1] -= np.outer(ex.centre, gradient[-1])
+        gradient[:-1][~ex.live] = 0.0
+        if not ex.intercept:
+            gradient[-1] = 0.0
+        self.problem.see(self._params, gradient)
+        return float(total[0, d + 1]), gradient
+
+
+@final
+class ObjectiveLine(Line):
+    """The objective along a direction: the scores change by ``t Z·direction``, which is computed once."""
+
+    def __init__(self, begin: ObjectivePoint, direction: Float64) -> None:
+        self.begin, self.direction = begin, direction
+        problem = begin.problem
+        self._penalty = problem.penalty.along(begin.params[:-1], direction[:-1])
+        self._penalty_value = problem.penalty.value(begin.params[:-1])
+        rows = problem.examples.rows
+        self.scores = begin.scores
+        self.change = np.empty_like(self.scores)
+        right, added = problem.factors(direction)
+
+        def term(start: int, stop: int) -> Float64:
+            rows.product(right, added, self.change, start, stop)
+            return self._along(1.0, start, stop)
+
+        self._at_one = self._finish(1.0, rows.sum_over(term))
+        problem.count_product()
+
+    def evaluate(self, step: float) -> LineValue:
+        """Value, slope and curvature at `step`: elementwise work only."""
+        if step == 1.0:
+            return self._at_one
+        rows = self.begin.problem.examples.rows
+        return self._finish(step, rows.sum_over(lambda a, b: self._along(step, a, b)))
+
+    def _along(self, step: float, start: int, stop: int) -> Float64:
+        """Sums over one leaf."""
+        ex, loss = self.begin.problem.examples, self.begin.problem.loss
+        V = self.change[:, start:stop]
+        Z = V * V.dtype.type(step)
+        Z += self.scores[:, start:stop]
+        parts = loss.along(Z.T, V.T, ex.y[start:stop])
+        if ex.weights is None:
+            return np.array([part.sum(dtype=np.float64) for part in parts])
+        return np.array([(part * ex.weights[start:stop]).sum(dtype=np.float64) for part in parts])
+
+    def _finish(self, step: float, sums: Float64) -> LineValue:
+        """Means, and the penalty's parabola."""
+        value, slope, curvature = sums / len(self.begin.problem.examples.rows)
+        first, second = self._penalty
+        return LineValue(
+            float(value + self._penalty_value + step * first + 0.5 * step * step * second),
+            float(slope + first + step * second),
+            float(curvature + second),
+        )
+
+    def move(self, step: float) -> ObjectivePoint:
+        """The point at `step`; takes over the scores of the point it began at."""
+        params = self.begin.params + step * self.direction
+        ahead = (self.change.dtype.type(step), self.change)
+        self.begin.hand_over()
+        return ObjectivePoint(self.begin.problem, params, self.scores, ahead=ahead)

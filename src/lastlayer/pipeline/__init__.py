@@ -1,0 +1,136 @@
+"""The verbs as functions: what the command line calls, and what a script or notebook calls.
+
+>>> import lastlayer
+>>> run = lastlayer.train("demo:digits", phi="pixels", C=0.01)      # doctest: +SKIP
+>>> run.metrics["splits"]["test"]["accuracy"]["value"]              # doctest: +SKIP
+0.97
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastlayer.pipeline.run import Run, load
+from lastlayer.pipeline.settings import Execution, TrainSettings, settings_from
+
+if TYPE_CHECKING:
+    from lastlayer.model import Model
+    from lastlayer.pipeline.checking import Findings
+    from lastlayer.pipeline.predicting import Prediction
+
+__all__ = ["Execution", "Run", "TrainSettings", "check", "evaluate", "load", "predict", "train"]
+
+
+def _execution(
+    runs: str | os.PathLike[str], name: str, overwrite: bool, workers: int | None, cache: bool, progress: bool
+) -> Execution:
+    from lastlayer._progress import SILENT, stderr_progress
+
+    return Execution(
+        runs=Path(runs),
+        name=name,
+        overwrite=overwrite,
+        workers=workers,
+        use_cache=cache,
+        progress=stderr_progress() if progress else SILENT,
+    )
+
+
+def train(
+    data: Any,
+    *,
+    runs: str | os.PathLike[str] = "runs",
+    name: str = "",
+    overwrite: bool = False,
+    workers: int | None = None,
+    cache: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train a classifier on labelled images and write a run folder; ``lastlayer train`` in Python.
+
+    Parameters
+    ----------
+    data : path or pair (images, labels)
+        Folder of class folders, train/val/test folders, manifest, array file, ``demo:digits``; or uint8
+        images (N, H, W[, C]) with N labels of any type.
+    runs, name, overwrite
+        Where the run folder goes; nothing is overwritten unless asked for.
+    workers : int, optional
+        Decoding processes; all cores by default.
+    cache : bool
+        Reuse decoded images and features of earlier runs.
+    progress : bool
+        Show progress on stderr.
+    **settings
+        The fields of `TrainSettings`: ``phi``, ``head``, ``size``, ``C`` (a number or several), ``l2``, ``val``,
+        ``test``, ``split``, ``labels``, ``group_by``, ``class_weight``, ``seed`` and so on.
+
+    Returns
+    -------
+    Run
+        With ``.model``, ``.metrics``, ``.predictions``, ``.report()``.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong with the data or a setting, and how to mend it.
+    """
+    from lastlayer.pipeline.training import run_training
+
+    is_path = isinstance(data, str | os.PathLike)
+    values = {"data": os.fspath(data)} if is_path else {}
+    chosen = settings_from({**values, **settings}, "train")
+    how = _execution(runs, name, overwrite, workers, cache, progress)
+    return run_training(chosen, how, arrays=None if is_path else data)
+
+
+def evaluate(
+    model: str | os.PathLike[str] | Run,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    split: str = "",
+    runs: str | os.PathLike[str] = "runs",
+    name: str = "",
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Run:
+    """Score a saved model on its own test split, or on labelled images in `data`; returns the new run."""
+    from lastlayer.pipeline.evaluating import run_evaluation
+
+    folder = model.folder if isinstance(model, Run) else model
+    how = _execution(runs, name, overwrite, workers, True, progress)
+    return run_evaluation(folder, None if data is None else os.fspath(data), split, how)
+
+
+def predict(
+    model: str | os.PathLike[str] | Run | Model,
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    top_k: int = 2,
+    workers: int | None = None,
+    progress: bool = False,
+) -> list[Prediction]:
+    """Label image files and the images in folders; unreadable ones come back with the reason in ``note``."""
+    from lastlayer.pipeline.predicting import predictions
+
+    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+    how = _execution("runs", "", False, workers, True, progress)
+    return list(predictions(model, [os.fspath(path) for path in paths], how, top_k=top_k))
+
+
+def check(
+    data: Any, *, workers: int | None = None, cache: bool = True, progress: bool = False, **settings: Any
+) -> Findings:
+    """Inspect labelled images without training: layout, unreadable files, duplicates, label conflicts."""
+    from lastlayer.pipeline.checking import run_check
+
+    is_path = isinstance(data, str | os.PathLike)
+    values = {"data": os.fspath(data)} if is_path else {}
+    chosen = settings_from({**values, **settings}, "check")
+    how = _execution("runs", "", False, workers, cache, progress)
+    return run_check(chosen, how, arrays=None if is_path else data)

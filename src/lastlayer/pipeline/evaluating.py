@@ -1,0 +1,219 @@
+"""``evaluate``: a saved model scored on its own splits or on new labelled images."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lastlayer import __version__
+from lastlayer._arrays import InputError, IntArray
+from lastlayer._codes import Problem
+from lastlayer.data.dataset import SPLIT_NAMES, Dataset
+from lastlayer.data.decoding import Decoded
+from lastlayer.data.sources import open_dataset
+from lastlayer.data.splits import read_split
+from lastlayer.evaluation.baselines import Baseline, majority
+from lastlayer.model import Model
+from lastlayer.pipeline.observer import SILENT_OBSERVER, Observer
+from lastlayer.pipeline.predicting import open_model
+from lastlayer.pipeline.run import Run, RunWriter, load
+from lastlayer.pipeline.scoring import SideScores, look_at, side_problems
+from lastlayer.pipeline.settings import Execution
+from lastlayer.pipeline.write_evaluation import write_evaluation
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A condition on a score, as in ``accuracy>=0.9``."""
+
+    score: str
+    sign: str
+    value: float
+
+    def holds(self, metrics: dict[str, Any]) -> bool:
+        """Whether the quoted split of `metrics` meets it; a score that is not defined never does."""
+        split = metrics["splits"][metrics["quote"]]
+        found = split[self.score]
+        number = found["value"] if isinstance(found, dict) else found
+        return number is not None and _SIGNS[self.sign](number, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.score}{self.sign}{self.value:g}"
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
+_SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+
+
+def parse_requirement(text: str) -> Requirement:
+    """Read ``accuracy>=0.9``; percentages (``90%``) are understood.
+
+    >>> str(parse_requirement("balanced_accuracy >= 90%"))
+    'balanced_accuracy>=0.9'
+    """
+    match = re.fullmatch(r"\s*([a-z0-9_]+)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*(%?)\s*", text)
+    if match is None or match[1] not in _SCORES:
+        raise InputError(
+            f"--require {text!r} cannot be read",
+            f"Write SCORE>=NUMBER with SCORE one of {', '.join(_SCORES)}",
+        )
+    try:
+        value = float(match[3])
+    except ValueError as error:
+        raise InputError(f"--require {text!r}: {match[3]!r} is not a number") from error
+    return Requirement(match[1], match[2], value / 100 if match[4] else value)
+
+
+def run_evaluation(
+    model: str | os.PathLike[str],
+    data: str | None = None,
+    split: str = "",
+    execution: Execution | None = None,
+    observer: Observer = SILENT_OBSERVER,
+) -> Run:
+    """Score a saved model and write ``runs/evaluate-NNN``.
+
+    Parameters
+    ----------
+    model : path
+        Run folder, or model file (then `data` is needed).
+    data : str, optional
+        Labelled images; without it the data and the split of the run itself.
+    split : {"", "train", "val", "test", "all"}
+        Which rows. By default the test rows of the run; of new data the test rows where they are given,
+        else all.
+
+    Raises
+    ------
+    InputError
+        When no row can be scored, or the run's data have changed.
+    """
+    execution = execution or Execution()
+    classifier = open_model(model)
+    with RunWriter(execution.runs, "evaluate", execution.name, execution.overwrite) as writer:
+        writer.log("start", version=__version__, command=execution.command)
+        dataset, rows, name = _own_rows(model, split) if data is None else _new_rows(data, split)
+        dataset = dataset.subset(rows)
+        observer.data(dataset.source, dataset.layout, dataset.describe())
+        for line in classifier.describe():
+            observer.note("model", line)
+        dataset, problems = match_classes(dataset, classifier.class_names)
+        decoded = dataset.images.read(
+            np.arange(len(dataset)),
+            classifier.image_format,
+            workers=execution.workers,
+            progress=execution.progress,
+        )
+        scored, more = score(classifier, dataset, decoded, name)
+        problems += more
+        side = "test" if name == "test" else "evaluate"
+        split_hash = dataset.subset(scored.rows).content_hash(decoded.sha256[scored.rows])
+        look: int | None = None
+        notes: tuple[str, ...] = ()
+        if side == "test" or data is not None:
+            look, notes = look_at(execution.runs, classifier.digest, split_hash)
+        if look is not None and look > 1:
+            problems.append(Problem("LL020", f"this is look #{look} at these images"))
+        rivals: tuple[Baseline, ...] = (majority(scored.labels, scored.labels, classifier.class_names),)
+        for problem in problems:
+            if problem.code not in execution.ignore:
+                observer.problem(problem)
+        for note in notes:
+            observer.note("ledger", note)
+        write_evaluation(writer, classifier, dataset, decoded, scored, rivals, look, tuple(problems), execution)
+        return Run(writer.finish())
+
+
+def _own_rows(model: str | os.PathLike[str], split: str) -> tuple[Dataset, IntArray, str]:
+    """The rows that the run's own ``split.csv`` puts on a side, checked against the files' names."""
+    run = load(model)
+    asked = run.config["train"]
+    if not asked["data"]:
+        raise InputError(f"{run.folder} was trained on arrays in memory", "Give the data: lastlayer evaluate RUN DATA")
+    dataset = open_dataset(asked["data"], group_by=asked["group_by"] or None, labels_file=asked["labels"] or None)
+    known = read_split(run.folder / "split.csv")
+    name = split or "test"
+    if name == "all":
+        return dataset, np.arange(len(dataset)), name
+    code = SPLIT_NAMES.index(name)
+    rows = np.array([i for i, path in enumerate(dataset.names) if known.get(path) == code], dtype=np.int64)
+    # the file names every row twice, by path and by digest; paths alone are counted
+    expected = sum(side == code and not _DIGEST.fullmatch(key) for key, side in known.items())
+    if not expected:
+        raise InputError(f"{run.folder} has no {name} images", "Choose another --split, or give DATA")
+    if len(rows) < expected:
+        raise InputError(
+            f"{expected - len(rows)} of {expected} {name} images of {run.folder} are no longer in {asked['data']}",
+            "Put them back, or give DATA to score on other images",
+        )
+    return dataset, rows, name
+
+
+def _new_rows(data: str, split: str) -> tuple[Dataset, IntArray, str]:
+    dataset = open_dataset(data)
+    sides = dataset.given
+    wanted = split or ("test" if (sides == SPLIT_NAMES.index("test")).any() else "all")
+    if wanted == "all":
+        return dataset, np.arange(len(dataset)), "all"
+    rows = np.flatnonzero(sides == SPLIT_NAMES.index(wanted))
+    if not len(rows):
+        raise InputError(f"{data} has no {wanted} images of its own", "Leave --split out to score all of them")
+    return dataset, rows, wanted
+
+
+def match_classes(dataset: Dataset, class_names: tuple[str, ...]) -> tuple[Dataset, list[Problem]]:
+    """Relabel by class name, never by position; classes the model does not know lose their label (LL004)."""
+    import dataclasses
+
+    position = {name: k for k, name in enumerate(class_names)}
+    translate = np.array([position.get(name, -1) for name in dataset.class_names] + [-1], dtype=np.int32)
+    labels = translate[dataset.labels]
+    unknown = [
+        name for k, name in enumerate(dataset.class_names) if name not in position and (dataset.labels == k).any()
+    ]
+    problems = list(dataset.problems)
+    if unknown:
+        lost = int(((dataset.labels >= 0) & (labels < 0)).sum())
+        problems.append(
+            Problem(
+                "LL004",
+                f"{lost} images of classes that the model does not know are not scored",
+                tuple(unknown),
+            )
+        )
+    return dataclasses.replace(dataset, labels=labels, class_names=class_names), problems
+
+
+def score(model: Model, dataset: Dataset, decoded: Decoded, name: str) -> tuple[SideScores, list[Problem]]:
+    """Probabilities of every row that can be read and has a label the model knows."""
+    problems = []
+    if not decoded.readable.all():
+        refused = sorted(decoded.refusals)
+        problems.append(
+            Problem(
+                "LL003",
+                f"{len(refused)} files cannot be read and are not scored",
+                tuple(dataset.names[row] for row in refused),
+                tuple(decoded.refusals[row][0] for row in refused),
+            )
+        )
+    rows = np.flatnonzero(decoded.readable & (dataset.labels >= 0))
+    if not len(rows):
+        raise InputError(
+            f"no image in {dataset.source} can be scored: none is readable with a class that the model knows",
+            f"The model's classes are {', '.join(model.class_names[:20])}",
+            "LL004",
+        )
+    z = model.scores(decoded.pixels[rows])
+    scored = SideScores(name, rows, dataset.labels[rows], z, model.probabilities(z), held_out=name != "train")
+    return scored, problems + list(side_problems(name, scored.labels, model.class_names))

@@ -1,0 +1,298 @@
+"""One fit: which solver for which loss, and its answer for the caller's columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from lastlayer._arrays import Array, Float32, Float64, FloatArray, InputError, check_matrix
+from lastlayer._progress import SILENT, Progress
+from lastlayer.linear import single_blas_thread
+from lastlayer.linear.inverse import inverse_factor
+from lastlayer.losses import by_name
+from lastlayer.objective import Objective
+from lastlayer.selection.thin import ThinBasis, is_thin, thin
+from lastlayer.solvers import (
+    LBFGS,
+    Callback,
+    ClosedForm,
+    ExactLineSearch,
+    FactoredInverse,
+    GradientDescent,
+    PerceptronRule,
+    Point,
+    Preconditioner,
+    PseudoInverse,
+    Record,
+    Scheduled,
+    Solution,
+    Solver,
+    StopReason,
+)
+from lastlayer.solvers.steps import polynomial_decay
+
+SOLVERS = ("auto", "closed_form", "lbfgs", "gradient_descent", "perceptron")
+AUTO = {
+    "squared": "closed_form",
+    "cross_entropy": "lbfgs",
+    "squared_hinge": "lbfgs",
+    "hinge": "gradient_descent",
+    "perceptron": "perceptron",
+}
+ROTATES = ("lbfgs", "closed_form")
+THIN_ROWS, THIN_COLUMNS = 6000, 512
+"""Most rows and least columns for which rotating into the span of the rows is worth its QR decomposition."""
+
+FLOAT64_UP_TO = 2048
+"""Features up to which the preconditioner is factored in float64; above, float32 halves time and memory."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """A fitted linear classifier.
+
+    Attributes
+    ----------
+    weights : ndarray
+        (D, K) float64, for the columns as given.
+    bias : ndarray
+        (K,) float64.
+    solution : Solution
+        The solver's answer with its reason; ``solution.stop_reason.converged`` says whether it is the one asked for.
+    solver : str
+        The solver used.
+    """
+
+    weights: Float64
+    bias: Float64
+    solution: Solution
+    solver: str
+
+    @property
+    def W(self) -> Float32:
+        """The weights as float32."""
+        return self.weights.astype(np.float32)
+
+    @property
+    def b(self) -> Float32:
+        """The bias as float32."""
+        return self.bias.astype(np.float32)
+
+
+def fit_linear(
+    Z: Array,
+    y: Array,
+    n_classes: int,
+    loss: str = "cross_entropy",
+    *,
+    l2: float,
+    sample_weight: Array | None = None,
+    solver: str = "auto",
+    tol: float = 1e-4,
+    max_iter: int = 1000,
+    start: tuple[FloatArray, FloatArray] | None = None,
+    fit_intercept: bool = True,
+    seed: int = 0,
+    threads: int | None = None,
+    callback: Callback | None = None,
+    progress: Progress = SILENT,
+) -> LinearFit:
+    """Minimise ``Σ sᵢ L(zᵢ W + b, yᵢ) / Σ sᵢ + (λ/2) ‖W‖²`` over W and b.
+
+    Parameters
+    ----------
+    Z : ndarray
+        (N, D) features of any real type. Products are made in float64 for float64, else in float32; Z is not copied.
+    y : ndarray
+        (N,) labels 0..K-1; (N, K) real targets with the squared loss.
+    n_classes : int
+        K.
+    loss : str
+        A name of `losses.LOSSES`.
+    l2 : float
+        λ ≥ 0. scikit-learn's C is ``1 / (λ Σ s)``; its two-class logistic regression has half the λ of the softmax
+        with two columns that gives the same probabilities.
+    sample_weight : ndarray, optional
+        (N,) non-negative; scaling all of them changes nothing, rows of weight zero are dropped.
+    solver : str
+        One of `SOLVERS`; "auto" takes the exact one where there is one.
+    tol : float
+        Relative gradient norm at which the solver stops (1 at the best constant prediction, 0 at the optimum).
+    max_iter : int
+        Most iterations; epochs for the perceptron.
+    start : tuple of ndarray, optional
+        (W, b) to begin with.
+    fit_intercept : bool
+        Whether there is a bias.
+    seed : int
+        Of the perceptron's shuffles; nothing else is random.
+    threads : int, optional
+        Threads in use (all cores when None); changes no bit of the result.
+    callback : callable, optional
+        Called with each `Record`; returning True stops.
+    progress : Progress
+
+    Returns
+    -------
+    LinearFit
+
+    Raises
+    ------
+    InputError
+        For a loss or solver that does not exist, a pair that cannot work, and data that cannot be used (`prepare`).
+
+    Notes
+    -----
+    Not converged is not an error: look at ``fit.solution.stop_reason``. A class without rows is allowed while two
+    others have some; it gets weights near zero and a bias that makes it improbable.
+    """
+    chosen = solver_name(solver, loss)
+    with single_blas_thread(), progress.task("fit", max_iter) as task:
+
+        def report(record: Record, params: Float64) -> bool:
+            if record.iteration:
+                task.advance(1, f"loss {record.value:.4g}")
+            return bool(callback and callback(record, params))
+
+        basis: ThinBasis | None = None
+        if l2 > 0 and fit_intercept and chosen in ROTATES and rotation_pays(Z):
+            Z, basis = thin(Z)
+        objective = Objective(Z, y, n_classes, by_name(loss), l2, sample_weight, threads, fit_intercept)
+        refuse_one_class(objective)
+        method = make_solver(chosen, objective, tol, max_iter, seed)
+        point = None if start is None else _begin(objective, start, basis)
+        return finish(objective, method.minimise(objective, point, report), chosen, basis)
+
+
+def _begin(objective: Objective, start: tuple[FloatArray, FloatArray], basis: ThinBasis | None) -> Point:
+    W, b = np.asarray(start[0], np.float64), np.asarray(start[1], np.float64)
+    return objective.at(objective.to_inside(*((W, b) if basis is None else basis.start(W, b))))
+
+
+def rotation_pays(Z: Array) -> bool:
+    """Whether the problem is better solved in the span of its rows (`selection.thin`): few rows, many tame columns."""
+    if (
+        Z.ndim != 2
+        or Z.dtype.kind != "f"
+        or not (1 < len(Z) <= THIN_ROWS and Z.shape[1] >= THIN_COLUMNS and is_thin(Z))
+    ):
+        return False
+    check_matrix(Z, "features")
+    half_range = (Z.max(axis=0) / 2 - Z.min(axis=0) / 2).astype(np.float64)
+    varying = half_range[half_range > 0]
+    return bool(len(varying) and varying.max() < 2.0**20 and varying.max() < 2.0**20 * varying.min())
+
+
+def solver_name(solver: str, loss: str) -> str:
+    """The solver for a loss; `InputError` for names that do not exist."""
+    by_name(loss)
+    if solver not in SOLVERS:
+        raise InputError(f"No solver is called {solver!r}", f"There are {', '.join(SOLVERS)}")
+    return AUTO.get(loss, "lbfgs") if solver == "auto" else solver
+
+
+def refuse_one_class(objective: Objective) -> None:
+    """Rows of a single class leave nothing to learn."""
+    ex = objective.examples
+    if ex.y.ndim == 1 and not (ex.y != ex.y[0]).any():
+        raise InputError(
+            f"all rows of positive weight have class {ex.y[0]}; at least two classes are needed",
+            "Add examples of another class",
+        )
+
+
+def make_solver(name: str, objective: Objective, tol: float, max_iter: int, seed: int = 0) -> Solver:
+    """The solver of that name, set up for the objective."""
+    if name == "perceptron":
+        if objective.l2 > 0:
+            raise InputError(
+                f"Solver perceptron has no penalty, but l2 is {objective.l2:g}",
+                "Give l2=0, or a loss with a penalty such as squared_hinge",
+            )
+        return PerceptronRule(epochs=max_iter, seed=seed)
+    if name == "gradient_descent":
+        if objective.loss.is_smooth:
+            return GradientDescent(ExactLineSearch(1.0 / objective.curvature_bound()), tol, max_iter)
+        rate = 1.0 / objective.largest_moment()
+        return GradientDescent(Scheduled(polynomial_decay(rate, 10.0, 0.5)), tol, max_iter)
+    if name == "closed_form":
+        if not objective.loss.is_quadratic:
+            return ClosedForm(_nothing(), tol, max_iter)  # refused by `minimise`, before any work
+        return ClosedForm(exact_inverse(objective, objective.examples.second_moments(None)), tol, max_iter)
+    if not objective.loss.is_smooth:
+        return LBFGS(None, tol, 0.1 * tol, max_iter)  # refused by `minimise`, before any work
+    return LBFGS(preconditioner(objective, objective.examples.second_moments()), tol, 0.1 * tol, max_iter)
+
+
+def _nothing() -> Preconditioner:
+    return PseudoInverse(np.zeros((0, 0)), np.zeros(0), 1.0)
+
+
+def preconditioner(objective: Objective, S: Float64) -> Preconditioner:
+    """``(α S + diag(λ))⁻¹`` with the loss's typical curvature α."""
+    ex = objective.examples
+    strength = objective.penalty.strength
+    alpha = _curvature(objective, S)
+    wide = len(S) <= FLOAT64_UP_TO
+    A: FloatArray = np.multiply(alpha, S, dtype=np.float64 if wide else np.float32, casting="same_kind")
+    diagonal = A.diagonal().copy()
+    largest = float(diagonal.max()) or 1.0
+    # A floor keeps the matrix invertible for constant and dependent columns; it changes the way, not the optimum.
+    floor = (1e-10 if wide else 1e-5) * largest
+    while True:
+        A[np.diag_indices_from(A)] = diagonal + np.maximum(strength, floor)
+        try:
+            return FactoredInverse(inverse_factor(A, ex.rows.threads), alpha)
+        except np.linalg.LinAlgError:
+            floor *= 10.0
+
+
+def _curvature(objective: Objective, S: Float64) -> float:
+    """α: the loss's typical curvature, less where the penalty is weak and most rows are told apart with confidence.
+
+    The exponent and the threshold are fitted to pass counts on MNIST and CIFAR-10 pixels (docs/solver-notes.md).
+    """
+    size = float(S.diagonal().mean())
+    ratio = float(objective.penalty.strength.mean()) / size if size > 0 else 1.0
+    confidence = min(1.0, max(1e-7, ratio) / 1e-3) ** 0.4
+    return float(objective.loss.typical_curvature(objective.examples.n_outputs) * confidence)
+
+
+def exact_inverse(objective: Objective, S: Float64) -> Preconditioner:
+    """``(S + diag(λ))⁻¹``, the pseudo-inverse where that matrix is singular."""
+    ex = objective.examples
+    strength = objective.penalty.strength
+    precision = float(np.finfo(ex.rows.dtype).eps)
+    A = S + np.diag(strength)
+    if strength.min() > len(A) * precision * float(S.diagonal().max()):
+        return FactoredInverse(inverse_factor(A, ex.rows.threads), 1.0)
+    return PseudoInverse.of(A, 1.0, precision)
+
+
+def finish(objective: Objective, solution: Solution, solver: str, basis: ThinBasis | None = None) -> LinearFit:
+    """The answer for the caller's columns, after the last checks."""
+    weights, bias = objective.to_outside(solution.params)
+    if basis is not None:
+        weights, bias = basis.weights(weights, bias)
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise InputError("the solution is not finite in the units of the features", "Scale the features' columns alike")
+    return LinearFit(weights, bias, replace(_without_optimum(objective, solution), point=None), solver)
+
+
+def _without_optimum(objective: Objective, solution: Solution) -> Solution:
+    """Without a penalty, cross-entropy has no finite optimum on classes that a linear rule separates: say so."""
+    if objective.l2 > 0 or objective.loss.name != "cross_entropy":
+        return solution
+    Z, y = objective.scores(solution.params), objective.examples.y
+    own = Z[y, np.arange(len(y))].copy()
+    Z[y, np.arange(len(y))] = -np.inf
+    if not (own > Z.max(axis=0)).all():
+        return solution
+    note = (
+        "The classes are separable and l2 is 0: the loss falls for ever as the weights grow along this direction. "
+        "Give a positive l2"
+    )
+    return replace(solution, stop_reason=StopReason.NO_OPTIMUM, note=note)
