@@ -18,7 +18,8 @@ from lastlayer._codes import Problem
 from lastlayer.data import tables
 from lastlayer.data.dataset import NONE, TEST, TRAIN, VAL, ArrayImages, Dataset, FileImages
 from lastlayer.data.images import ImageFormat
-from lastlayer.data.sources import list_sources, open_dataset
+from lastlayer.data.inputs import list_sources
+from lastlayer.data.sources import open_dataset
 
 
 def codes(dataset: Dataset) -> list[str]:

@@ -175,21 +175,27 @@ class Objective(RowProblem):
         self._shared.passes += 0.5
 
     def norm(self, gradient: Float64) -> float:
-        """Size of a gradient relative to the one at the start, weights in the units of the columns as given."""
+        """Size of a gradient relative to the one at the start, weights in the units of the columns as given.
+
+        The bias, whose gradient is zero at the start, is measured by the same share of the largest gradient possible.
+        """
         if self._shared.yardstick is None:
-            self._shared.yardstick = self._size(self.with_l2(0.0).at(self.start()).gradient)
-        # Where the features say next to nothing, the gradient at the start is rounding; their range is the measure.
-        ranges = self.examples.half_range
-        return self._size(gradient) / max(self._shared.yardstick, 1e-3 * float(np.hypot(np.linalg.norm(ranges), 1.0)))
+            self._shared.yardstick = self._sizes(self.with_l2(0.0).at(self.start()).gradient)[0]
+        weights, bias = self._sizes(gradient)
+        # Where the features say next to nothing the gradient at the start is rounding; their range is the measure.
+        ranges = float(np.linalg.norm(self.examples.half_range)) or 1.0
+        share = max(self._shared.yardstick / ranges, 1e-3)
+        return float(np.hypot(weights / ranges, bias) / share)
 
     def see(self, params: Float64, gradient: Float64) -> None:
         """Keep the size of the loss's gradient at the start, the yardstick of `norm`."""
         if self._shared.yardstick is None and not params[:-1].any() and np.array_equal(params, self.start()):
-            self._shared.yardstick = self._size(gradient)
+            self._shared.yardstick = self._sizes(gradient)[0]
 
-    def _size(self, gradient: Float64) -> float:
+    def _sizes(self, gradient: Float64) -> tuple[float, float]:
+        """Norms of the weights' part, in the units of the columns as given, and of the bias's."""
         scale = self.examples.scale()
-        return float(np.hypot(np.linalg.norm(gradient[:-1] / scale[:, None]), np.linalg.norm(gradient[-1])))
+        return float(np.linalg.norm(gradient[:-1] / scale[:, None])), float(np.linalg.norm(gradient[-1]))
 
     @property
     def rounding(self) -> float:

@@ -22,7 +22,7 @@ def command(open_report: bool, as_json: bool, **values: Any) -> int:
     from lastlayer.pipeline.settings import TrainSettings
     from lastlayer.pipeline.training import run_training
 
-    settings = TrainSettings(data="demo:digits", phi="pixels")
+    settings = TrainSettings(data="demo:digits", phi="pixels+hog")
     run = run_training(settings, execution(values), ConsoleObserver(as_json))
     if as_json:
         print_json({"run": str(run.folder), **run.metrics})

@@ -16,7 +16,6 @@ import numpy as np
 
 from lastlayer._arrays import BoolArray, InputError, Int32, IntArray, UInt8
 from lastlayer._progress import SILENT, Progress
-from lastlayer.data.decode_pool import DecodePool
 from lastlayer.data.images import ALTERATIONS, ImageFormat, ImageReadError, read_image
 
 FEW = 64
@@ -137,6 +136,8 @@ def decode_files(
         if in_process:
             steps = _decode_here(paths, format, results)
         else:
+            from lastlayer.data.decode_pool import DecodePool  # not needed for a few files
+
             steps = DecodePool(paths, format, results, min(workers or cores(), len(paths))).run()
         with contextlib.closing(steps):  # an interrupt anywhere in this loop ends the workers at once
             for done in steps:

@@ -12,7 +12,6 @@ an IDX file                     `idx`
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from lastlayer.data.arrays import from_pair, read_npz
 from lastlayer.data.cifar import cifar_layout, read_cifar
 from lastlayer.data.dataset import Dataset
 from lastlayer.data.demo import read_demo
-from lastlayer.data.folders import list_images, read_class_folders, split_folders
+from lastlayer.data.folders import read_class_folders, split_folders
 from lastlayer.data.idx import is_idx_name, read_idx_file, read_idx_folder
 from lastlayer.data.listing import Listing, to_dataset
 from lastlayer.data.manifests import has_columns, metadata_files, read_manifest, read_metadata
@@ -139,25 +138,3 @@ def _refuse_wrappers(root: Path, alone: bool) -> None:
         nothing_but_folders = len(inside.all_folders) > 1 and not inside.files
         if (alone and nothing_but_folders) or split_folders(os.fspath(root / name), inside):
             raise wrapped(root, name)
-
-
-def list_sources(paths: Sequence[str]) -> list[str]:
-    """List the image files that ``predict`` was given: files as they are, folders with all below them.
-
-    Folders are listed in sorted order without hidden files; the arguments keep their order, and a file
-    named twice is listed once.
-
-    Raises
-    ------
-    InputError
-        Naming the path that does not exist.
-    """
-    found: dict[str, None] = {}
-    for path in map(os.fspath, paths):
-        if os.path.isdir(path):
-            found.update(dict.fromkeys(list_images(path)))
-        elif os.path.lexists(path):  # a dangling link is refused by name when it is read
-            found[path] = None
-        else:
-            raise missing_source(Path(path))
-    return list(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lastlayer._arrays import FloatArray, InputError
+from lastlayer._arrays import Array, FloatArray, InputError
 from lastlayer.linear.examples import Examples, prepare
 from lastlayer.linear.rows import Rows, tree_sum
 from lastlayer.linear.threads import available_threads, parallel, single_blas_thread
@@ -28,21 +28,26 @@ __all__ = [
 ]
 
 
-def scores(Z: FloatArray, W: FloatArray, b: FloatArray) -> FloatArray:
+def scores(Z: Array, W: FloatArray, b: FloatArray) -> FloatArray:
     """Class scores ``Z W + b``.
 
-    Every row is multiplied inside a block of the same number of rows (the last one filled up with zeros), so that its
-    scores do not depend on the rows it came with, nor on the number of threads.
+    A row's scores do not depend on the rows it came with, nor on the number of threads: every row is multiplied inside
+    a block of the same number of rows (the last one filled up with zeros), by one BLAS thread, in float64. In float32
+    BLAS treats the places within a block differently, and the same image would score differently in another batch.
 
     Parameters
     ----------
-    Z : (N, D) features; other types than float64 are multiplied as float32.
-    W : (D, K) weights.
-    b : (K,) bias.
+    Z : ndarray
+        (N, D) features of any real type.
+    W : ndarray
+        (D, K) weights.
+    b : ndarray
+        (K,) bias.
 
     Returns
     -------
-    (N, K) scores, of the type of the product.
+    ndarray
+        (N, K) scores, float64 for float64 features, else float32.
 
     Raises
     ------
@@ -54,13 +59,12 @@ def scores(Z: FloatArray, W: FloatArray, b: FloatArray) -> FloatArray:
             f"features have shape {Z.shape}, the weights {W.shape}",
             f"Give features of shape (N, {W.shape[0]})",
         )
-    dtype = np.float64 if Z.dtype == np.float64 else np.float32
-    weights = np.ascontiguousarray(W, dtype=dtype)
-    out = np.empty((len(Z), W.shape[1]), dtype=dtype)
+    weights = np.ascontiguousarray(W, dtype=np.float64)
+    out = np.empty((len(Z), W.shape[1]), dtype=np.float64 if Z.dtype == np.float64 else np.float32)
 
     def block(start: int) -> None:
         rows = Z[start : start + SCORE_ROWS]
-        full = np.zeros((SCORE_ROWS, Z.shape[1]), dtype=dtype)
+        full = np.zeros((SCORE_ROWS, Z.shape[1]))
         full[: len(rows)] = rows
         out[start : start + len(rows)] = (full @ weights)[: len(rows)] + b
 

@@ -21,19 +21,43 @@ class _Guard:
         self.limits: Any = None
 
     def enter(self) -> None:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import ThreadpoolController
 
         with self.lock:
             if self.inside == 0:
-                self.limits = threadpool_limits(limits=1, user_api="blas")
+                _open_control()
+                self.limits = ThreadpoolController().limit(limits=1, user_api="blas")
+                _open_control()
             self.inside += 1
 
     def leave(self) -> None:
         with self.lock:
             self.inside -= 1
             if self.inside == 0:
+                _open_control()
                 self.limits.restore_original_limits()
+                _open_control()
                 self.limits = None
+
+
+def _open_control() -> None:
+    """Let this thread set the limits of OpenBLAS.
+
+    threadpoolctl 3.8 obeys only the first thread that sets limits, and ignores others in silence: a fit in a worker
+    thread would run on several BLAS threads, and the last of two fits to end could not restore the setting.
+    """
+    from threadpoolctl import OpenBLASController
+
+    clear = getattr(OpenBLASController, "clear_controlling_thread", None)  # older versions obey every thread
+    if clear is not None:
+        clear(force=True)
+
+
+def _limit_openmp() -> None:
+    """One thread for an OpenMP BLAS called from this worker; such limits belong to the thread that sets them."""
+    from threadpoolctl import ThreadpoolController
+
+    ThreadpoolController().limit(limits=1, user_api="openmp")
 
 
 _guard = _Guard()
@@ -72,6 +96,6 @@ def parallel(function: Callable[..., T], items: Sequence[Any], threads: int) -> 
         return [function(item) for item in items]
     with _pools_lock:
         if threads not in _pools:
-            _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="lastlayer")
+            _pools[threads] = ThreadPoolExecutor(threads, "lastlayer", _limit_openmp)
         pool = _pools[threads]
     return list(pool.map(function, items))

@@ -135,7 +135,7 @@ def _learn_smooth(
         final = _refit(Z, y, n_train + n_val, n_classes, best.C, settings, head, path.solution)
     problems += not_converged(final)
     right, of = best.val_accuracy
-    tried = f"C = {best.C:g} chosen among {len(path.points)} values on validation accuracy ({right}/{of})"
+    tried = f"C = {best.C:g} chosen among {len(path.points)} values by validation loss ({right}/{of} right)"
     temperature = 1.0
     if head.loss != "cross_entropy":
         temperature = fit_temperature(scores(Z[val], path.solution.W, path.solution.b), y[val])

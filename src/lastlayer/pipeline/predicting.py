@@ -12,7 +12,7 @@ import numpy as np
 
 from lastlayer._arrays import InputError
 from lastlayer.data.decoding import decode_files
-from lastlayer.data.sources import list_sources
+from lastlayer.data.inputs import list_sources
 from lastlayer.model import Model
 from lastlayer.pipeline.run import Run, load
 from lastlayer.pipeline.settings import Execution

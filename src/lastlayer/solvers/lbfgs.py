@@ -46,7 +46,8 @@ class LBFGS(Solver):
         Converged when the relative gradient norm is at most this, and
     gap : float
         the decrease that the model of the function still promises, ``½ gᵀ H g``, is at most this share of the value.
-        The second test does not depend on the scale of the columns, and a warm start cannot deceive it.
+        The second test does not depend on the scale of the columns, and a warm start cannot deceive it. A promise
+        far below the rounding of the value always counts as converged.
     max_iter : int
         Iterations, each of one pass.
     memory : int
@@ -93,7 +94,8 @@ class LBFGS(Solver):
         while not stop:
             direction = -self._inverse_hessian_times(gradient, pairs)
             slope = float(np.vdot(gradient, direction))
-            if norm <= self.tol and -0.5 * slope <= self.gap * max(abs(point.value), scale):
+            promised, size = -0.5 * slope, max(abs(point.value), scale)
+            if (norm <= self.tol and promised <= self.gap * size) or promised <= 1e-3 * problem.rounding * size:
                 return recorder.solution(StopReason.CONVERGED)
             if iteration >= self.max_iter:
                 return recorder.solution(StopReason.MAX_ITER)

@@ -135,7 +135,7 @@ def search(
             high, slope_high = step, here.slope if sound else math.nan
         else:
             low, slope_low = step, here.slope
-        if high - low <= 1e-10 * high or step > 1e30:
+        if (math.isfinite(high) and high - low <= 1e-10 * high) or step > 1e30:
             break
         step = _next_step(here, step, (low, slope_low), (high, slope_high))
     return None if best is None else best[0]
