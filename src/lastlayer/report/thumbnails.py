@@ -14,7 +14,7 @@ from lastlayer._arrays import Float32, InputError, UInt8
 from lastlayer.report.data import ReportData
 
 THUMBNAIL_SIDE = 96
-TEMPLATE_SIDE = 192
+TEMPLATE_SIDE = 320
 TINY_SIDE = 48  # up to here every pixel is shown as a square instead of a blur
 LARGE_PNG = 6_000  # bytes; a photograph of 96 pixels is 20 kB as PNG and 3 kB as JPEG
 
