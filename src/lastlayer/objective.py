@@ -39,7 +39,7 @@ class _Shared:
     moment: float | None = None
 
 
-def _largest_eigenvalue(S: Float64) -> float:
+def _largest_eigenvalue(S: FloatArray) -> float:
     """By power iteration from a fixed vector, with a margin of 0.1%."""
     v = 1.0 + np.arange(len(S)) / len(S)
     largest = 0.0

@@ -83,14 +83,15 @@ class Examples:
         shift = 0.0 if self.rows.shift is None else self.rows.shift.astype(wide) @ W.astype(wide)
         return np.asarray(shift + self.centre.astype(wide) @ inside.astype(wide))
 
-    def second_moments(self, n_rows: int | None = MOMENT_ROWS) -> Float64:
+    def second_moments(self, n_rows: int | None = MOMENT_ROWS) -> FloatArray:
         """Centred, weighted second moments S (D, D) of at least `n_rows` rows (all when None)."""
         every = 1 if n_rows is None else max(1, len(self.rows) // n_rows)
         S, sums, total = self.rows.second_moments(self.weights, every)
         S /= total
         if self.intercept:
             mean = sums / total
-            S -= np.outer(mean, mean)
+            for j in range(len(S)):
+                S[j] -= mean[j] * mean
         S[~self.live] = 0.0
         S[:, ~self.live] = 0.0
         return S

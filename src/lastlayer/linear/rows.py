@@ -20,6 +20,7 @@ MICRO_ROWS = 2048
 LEAF_ROWS = 4096
 ARITY = 4
 TILE = 512
+WIDE = 2048
 ALL = slice(None)
 
 
@@ -156,15 +157,17 @@ class Rows:
         total: Float64 = self.sum_over(lambda a, b: self.back_product(w[None, a:b], a, b))[0]
         return total
 
-    def second_moments(self, weights: FloatArray | None = None, every: int = 1) -> tuple[Float64, Float64, float]:
+    def second_moments(self, weights: FloatArray | None = None, every: int = 1) -> tuple[FloatArray, Float64, float]:
         """``Σ w z zᵀ``, ``Σ w z`` and ``Σ w`` over every `every`-th row.
 
         Rows are taken evenly, since data are often sorted by class. The matrix is made tile by tile, so that D² numbers
-        are all that is held; a tile is a tree of its leaves.
+        are all that is held; a tile is a tree of its leaves. More than `WIDE` columns of float32 products are kept in
+        float32, in half the memory.
         """
         leaves = self.leaves(LEAF_ROWS * every)
         d = self.n_features
-        total = np.empty((d, d), dtype=np.float64)
+        narrow = d > WIDE and self.dtype == np.float32
+        total = np.empty((d, d), dtype=np.float32 if narrow else np.float64)
 
         def tile(corner: tuple[int, int]) -> None:
             left, right = (slice(c, min(c + TILE, d)) for c in corner)

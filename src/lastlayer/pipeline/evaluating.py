@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 import re
@@ -105,8 +106,7 @@ def run_evaluation(
         dataset, rows, name = _own_rows(model, split) if data is None else _new_rows(data, split)
         dataset = dataset.subset(rows)
         observer.data(dataset.source, dataset.layout, dataset.describe())
-        for line in classifier.describe():
-            observer.note("model", line)
+        observer.note("model", _one_line(classifier))
         dataset, problems = match_classes(dataset, classifier.class_names)
         decoded = dataset.images.read(
             np.arange(len(dataset)),
@@ -124,7 +124,7 @@ def run_evaluation(
             look, notes = look_at(execution.runs, classifier.digest, split_hash)
         if look is not None and look > 1:
             problems.append(Problem("LL020", f"this is look #{look} at these images"))
-        rivals: tuple[Baseline, ...] = (majority(scored.labels, scored.labels, classifier.class_names),)
+        rivals = (_majority_here(scored, classifier.class_names),)
         for problem in problems:
             if problem.code not in execution.ignore:
                 observer.problem(problem)
@@ -132,6 +132,19 @@ def run_evaluation(
             observer.note("ledger", note)
         write_evaluation(writer, classifier, dataset, decoded, scored, rivals, look, tuple(problems), execution)
         return Run(writer.finish())
+
+
+def _one_line(model: Model) -> str:
+    come = model.provenance
+    C = f", C = {come['C']:g}" if come.get("C") is not None else ""
+    trained = f"{come.get('phi', model.representation.name)} + {come.get('head', model.loss)}{C}"
+    return f"{trained}, {len(model.class_names)} classes, sha256 {model.digest[:12]}…"
+
+
+def _majority_here(scored: SideScores, class_names: tuple[str, ...]) -> Baseline:
+    """The most common class of the scored images themselves: the training labels are not in the model file."""
+    found = majority(scored.labels, scored.labels, class_names)
+    return dataclasses.replace(found, note="always answers the most common class of these images")
 
 
 def _own_rows(model: str | os.PathLike[str], split: str) -> tuple[Dataset, IntArray, str]:
@@ -173,8 +186,6 @@ def _new_rows(data: str, split: str) -> tuple[Dataset, IntArray, str]:
 
 def match_classes(dataset: Dataset, class_names: tuple[str, ...]) -> tuple[Dataset, list[Problem]]:
     """Relabel by class name, never by position; classes the model does not know lose their label (LL004)."""
-    import dataclasses
-
     position = {name: k for k, name in enumerate(class_names)}
     translate = np.array([position.get(name, -1) for name in dataset.class_names] + [-1], dtype=np.int32)
     labels = translate[dataset.labels]

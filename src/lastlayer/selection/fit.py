@@ -11,6 +11,7 @@ from lastlayer._arrays import Array, Float32, Float64, FloatArray, InputError, c
 from lastlayer._progress import SILENT, Progress
 from lastlayer.linear import single_blas_thread
 from lastlayer.linear.inverse import inverse_factor
+from lastlayer.linear.rows import WIDE
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective
 from lastlayer.selection.thin import ThinBasis, is_thin, thin
@@ -44,9 +45,6 @@ AUTO = {
 ROTATES = ("lbfgs", "closed_form")
 THIN_ROWS, THIN_COLUMNS = 6000, 512
 """Most rows and least columns for which rotating into the span of the rows is worth its QR decomposition."""
-
-FLOAT64_UP_TO = 2048
-"""Features up to which the preconditioner is factored in float64; above, float32 halves time and memory."""
 
 
 @final
@@ -231,26 +229,39 @@ def _nothing() -> Preconditioner:
     return PseudoInverse(np.zeros((0, 0)), np.zeros(0), 1.0)
 
 
-def preconditioner(objective: Objective, S: Float64) -> Preconditioner:
+def preconditioner(objective: Objective, S: FloatArray) -> Preconditioner:
     """``(α S + diag(λ))⁻¹`` with the loss's typical curvature α."""
-    ex = objective.examples
+    return _inverse(objective, S, _curvature(objective, S), floor=1e-8 if len(S) <= WIDE else 1e-5)
+
+
+def exact_inverse(objective: Objective, S: FloatArray) -> Preconditioner:
+    """``(S + diag(λ))⁻¹`` as exact as its entries; the pseudo-inverse without a penalty."""
+    precision = float(np.finfo(np.result_type(S, objective.examples.rows.dtype)).eps)
+    if objective.l2 > 0:
+        return _inverse(objective, S, 1.0, floor=precision)
+    rounding = float(np.finfo(objective.examples.rows.dtype).eps)
+    return PseudoInverse.of(S.astype(np.float64), 1.0, rounding)
+
+
+def _inverse(objective: Objective, S: FloatArray, alpha: float, floor: float) -> Preconditioner:
+    """``(α S + diag(max(λ, floor · largest)))⁻¹``, the floor raised until the matrix is positive definite.
+
+    The floor is for constant and dependent columns. It changes the way to the optimum, not the optimum: L-BFGS and
+    conjugate gradients need an approximate inverse only.
+    """
     strength = objective.penalty.strength
-    alpha = _curvature(objective, S)
-    wide = len(S) <= FLOAT64_UP_TO
-    A: FloatArray = np.multiply(alpha, S, dtype=np.float64 if wide else np.float32, casting="same_kind")
-    diagonal = A.diagonal().copy()
+    A = alpha * S
+    diagonal = A.diagonal().astype(np.float64)
     largest = float(diagonal.max()) or 1.0
-    # A floor keeps the matrix invertible for constant and dependent columns; it changes the way, not the optimum.
-    floor = (1e-10 if wide else 1e-5) * largest
     while True:
-        A[np.diag_indices_from(A)] = diagonal + np.maximum(strength, floor)
+        A[np.diag_indices_from(A)] = diagonal + np.maximum(strength, floor * largest)
         try:
-            return FactoredInverse(inverse_factor(A, ex.rows.threads), alpha)
+            return FactoredInverse(inverse_factor(A, objective.examples.rows.threads), alpha)
         except np.linalg.LinAlgError:
             floor *= 10.0
 
 
-def _curvature(objective: Objective, S: Float64) -> float:
+def _curvature(objective: Objective, S: FloatArray) -> float:
     """α: the loss's typical curvature, less where the penalty is weak and most rows are told apart with confidence.
 
     The exponent and the threshold are fitted to pass counts on MNIST and CIFAR-10 pixels (docs/solver-notes.md).
@@ -259,17 +270,6 @@ def _curvature(objective: Objective, S: Float64) -> float:
     ratio = float(objective.penalty.strength.mean()) / size if size > 0 else 1.0
     confidence = min(1.0, max(1e-7, ratio) / 1e-3) ** 0.4
     return float(objective.loss.typical_curvature(objective.examples.n_outputs) * confidence)
-
-
-def exact_inverse(objective: Objective, S: Float64) -> Preconditioner:
-    """``(S + diag(λ))⁻¹``, the pseudo-inverse where that matrix is singular."""
-    ex = objective.examples
-    strength = objective.penalty.strength
-    precision = float(np.finfo(ex.rows.dtype).eps)
-    A = S + np.diag(strength)
-    if strength.min() > len(A) * precision * float(S.diagonal().max()):
-        return FactoredInverse(inverse_factor(A, ex.rows.threads), 1.0)
-    return PseudoInverse.of(A, 1.0, precision)
 
 
 def finish(objective: Objective, solution: Solution, solver: str, basis: ThinBasis | None = None) -> LinearFit:

@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
+from lastlayer._arrays import Array, FloatArray, InputError, IntArray
 from lastlayer._progress import SILENT, Progress
 from lastlayer.linear import scores, single_blas_thread
 from lastlayer.losses import Loss, by_name
@@ -202,7 +202,7 @@ def _reason_to_stop(points: list[PathPoint], patience: int, reason: StopReason) 
     if reason is StopReason.INTERRUPTED:
         return INTERRUPTED
     recent = [point.val_loss for point in points[-patience - 1 :]]
-    if len(recent) > patience and all(a < b for a, b in zip(recent, recent[1:])):
+    if len(recent) > patience and all(a < b for a, b in pairwise(recent)):
         return f"validation loss rose for {patience} values of C in a row"
     return ""
 
@@ -215,7 +215,7 @@ class _Walk:
     first: Objective
     basis: ThinBasis | None
     total: float
-    S: Float64
+    S: FloatArray
     exact: bool
     tol: float
     max_iter: int
