@@ -149,6 +149,22 @@ def test_float32_products_on_many_rows() -> None:
     assert prices[0] == pytest.approx(prices[1], rel=1e-8)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
+@pytest.mark.parametrize("l2", [1e-3, 1e-9])
+def test_moments_kept_in_float32_change_the_way_but_not_the_optimum(
+    loss: str, l2: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Z, y = data(40_000, 30)
+    Z = (Z * np.geomspace(1, 1e-2, 30)).astype(np.float32)
+    Z[:, 7] = Z[:, 6]
+    usual = fit_linear(Z, y, 3, loss, l2=l2, tol=1e-5)
+    monkeypatch.setattr("lastlayer.linear.rows.WIDE", 16)
+    monkeypatch.setattr("lastlayer.selection.fit.WIDE", 16)
+    wide = fit_linear(Z, y, 3, loss, l2=l2, tol=1e-5)
+    assert wide.solution.stop_reason.converged
+    assert wide.solution.value == pytest.approx(usual.solution.value, rel=1e-6)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_cross_entropy_agrees_with_scikit_learn(weighted: bool) -> None:
     Z, y = data(200)

@@ -95,7 +95,7 @@ class LBFGS(Solver):
             direction = -self._inverse_hessian_times(gradient, pairs)
             slope = float(np.vdot(gradient, direction))
             promised, size = -0.5 * slope, max(abs(point.value), scale)
-            if (norm <= self.tol and promised <= self.gap * size) or promised <= 1e-3 * problem.rounding * size:
+            if (norm <= self.tol and promised <= self.gap * size) or promised <= (10 * problem.rounding) ** 2 * size:
                 return recorder.solution(StopReason.CONVERGED)
             if iteration >= self.max_iter:
                 return recorder.solution(StopReason.MAX_ITER)
