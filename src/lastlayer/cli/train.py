@@ -28,7 +28,7 @@ from lastlayer.cli.options import common, execution, run_folder
 @click.option("--standardise/--no-standardise", default=None, help="Centre and scale features [yes].")
 @click.option("--max-iter", type=int, help="Cap on solver iterations [1000].")
 @click.option("--epochs", type=int, help="Cap on perceptron epochs [20].")
-@click.option("--tol", type=float, help="Relative gradient norm at which the fit stops [3e-4].")
+@click.option("--tol", type=float, help="Share of the objective a further step may still promise [1e-5].")
 @click.option("--max-pixels", type=int, help="Refuse larger images before decoding [25,000,000].")
 @click.option("--seed", type=int, help="Seed of everything random [0].")
 @click.option("--strict", is_flag=True, default=None, help="Stop with exit code 4 at any problem of the data.")

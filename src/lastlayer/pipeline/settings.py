@@ -70,7 +70,7 @@ class TrainSettings:
     max_iter, epochs : int
         Caps for the iterative solvers and for the perceptron.
     tol : float
-        Relative gradient norm at which the final fit stops.
+        Share of the objective that a further step may still promise when the final fit stops.
     seed : int
         Seed of everything random.
     strict : bool
@@ -95,7 +95,7 @@ class TrainSettings:
     standardise: bool = True
     max_iter: int = 1000
     epochs: int = 20
-    tol: float = 3e-4
+    tol: float = 1e-5
     seed: int = 0
     strict: bool = False
     max_pixels: int = 25_000_000

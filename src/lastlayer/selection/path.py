@@ -255,7 +255,7 @@ class _Walk:
     def _solver(self, objective: Objective) -> Solver:
         if self.exact:
             return ClosedForm(exact_inverse(objective, self.S), tol=1e-6, max_iter=self.max_iter)
-        return LBFGS(preconditioner(objective, self.S), tol=0.03, gap=self.tol, max_iter=self.max_iter)
+        return LBFGS(preconditioner(objective, self.S), tol=0.1, gap=self.tol, max_iter=self.max_iter)
 
     def _last(self, objective: Objective, solution: Solution) -> ObjectivePoint:
         """The point of the solution; its scores are carried on where they are still there."""
