@@ -16,9 +16,9 @@ from lastlayer.selection.fit import LinearFit, fit_linear
 from lastlayer.selection.path import PathPoint, regularisation_path
 from lastlayer.solvers.base import StopReason
 
-# The final fit stops by its gap (`TrainSettings.tol`); the relative gradient must merely have fallen to this multiple
-# of it, at most 0.1. On standardised MNIST (pixels that are almost never lit) the float32 gradient is still 5e-3 where the
-# objective is within 1e-6 of its optimum.
+# The final fit stops by its gap (`TrainSettings.tol`); the relative gradient must merely have fallen to this
+# multiple of it, at most 0.1. On standardised MNIST (pixels that are almost never lit) the float32 gradient is
+# still 5e-3 where the objective is within 1e-6 of its optimum.
 GRADIENT_PER_GAP = 1e4
 
 
