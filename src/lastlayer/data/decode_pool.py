@@ -110,8 +110,9 @@ class _Driver:
             while rows := self.pool.take():
                 self.decode(rows)
         except BaseException as error:  # carried to the calling thread, which raises it
-            if not self.pool.stopped:
-                self.pool.failure = error
+            with self.pool.lock:  # the first failure counts: the others are workers killed because of it
+                if not self.pool.stopped and self.pool.failure is None:
+                    self.pool.failure = error
         finally:
             self.deadline = None
             self.retire()
