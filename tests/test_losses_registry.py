@@ -169,3 +169,18 @@ def test_unknown_name_is_refused_with_a_suggestion() -> None:
         by_name("crossentropy")
     with pytest.raises(InputError, match="There are cross_entropy, squared"):
         by_name("xyz")
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_hessian_products_are_differences_of_the_gradient(name: str) -> None:
+    loss = LOSSES[name]
+    rng = np.random.default_rng(11)
+    Z, V, y = rng.normal(size=(40, 4)) * 3, rng.normal(size=(40, 4)), rng.integers(0, 4, 40)
+    h = 1e-6
+    ahead, behind = Z + h * V, Z - h * V
+    loss.gradient(ahead, y)
+    loss.gradient(behind, y)
+    product = loss.hessian_times(Z.copy(), V, y)
+    np.testing.assert_allclose(product, (ahead - behind) / (2 * h), atol=1e-5)
+    curvature = loss.along(Z.copy(), V, y)[2]
+    np.testing.assert_allclose((product * V).sum(axis=1), curvature, atol=1e-9)

@@ -307,3 +307,30 @@ def test_rows_taken_for_the_perceptron_are_centred() -> None:
     np.testing.assert_array_equal(X[:, -1], 1)
     np.testing.assert_array_equal(labels, y[[5, 1]])
     np.testing.assert_array_equal(weights, 1)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "squared_hinge", "squared"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_hessian_products_and_batches(name: str, intercept: bool) -> None:
+    rng = np.random.default_rng(3)
+    Z = rng.normal(size=(60, 5)) * [1, 2, 0.5, 1, 1] + [0, 3, 0, 0, 1]
+    Z[:, 3] = 2.0
+    y, weights = rng.integers(0, 3, 60), rng.uniform(0.2, 2.0, 60)
+    problem = Objective(Z, y, 3, by_name(name), 0.1, weights, 1, intercept)
+    params = problem.at(rng.normal(size=(6, 3))).params * 0.3
+    V = rng.normal(size=(6, 3))
+    V[3] = 0.0
+    V[-1] *= intercept
+    point = problem.at(params)
+    h = 1e-5
+    differences = (problem.at(params + h * V).gradient - problem.at(params - h * V).gradient) / (2 * h)
+    np.testing.assert_allclose(point.hessian_times(V), differences, atol=1e-6)
+    params[3] = 0.0
+    params[-1] *= intercept
+    value, gradient = problem.batch(params, np.arange(60))
+    whole = problem.at(params)
+    assert value == pytest.approx(whole.value, rel=1e-12)
+    if intercept:
+        np.testing.assert_allclose(gradient, whole.gradient, atol=1e-12)
+    halves = [problem.batch(params, np.arange(60)[half]) for half in (slice(0, 30), slice(30, 60))]
+    assert np.mean([v for v, _ in halves]) == pytest.approx(value, rel=1e-12)

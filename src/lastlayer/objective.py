@@ -19,12 +19,14 @@ from lastlayer.penalties import L2
 from lastlayer.solvers.base import (
     CURVATURE_BOUND,
     GRADIENT,
+    HESSIAN,
     MISTAKES,
     QUADRATIC,
+    ROWS,
     SMOOTH,
+    CurvedPoint,
     Line,
     LineValue,
-    Point,
     RowProblem,
 )
 
@@ -116,11 +118,11 @@ class Objective(RowProblem):
     @property
     def provides(self) -> frozenset[str]:
         """What the loss allows."""
-        offered = {MISTAKES} if self.loss.has_mistake_rule else set()
+        offered = {ROWS, MISTAKES} if self.loss.has_mistake_rule else {ROWS}
         if self.loss.has_gradient:
             offered.add(GRADIENT)
         if self.loss.is_smooth:
-            offered |= {SMOOTH, CURVATURE_BOUND}
+            offered |= {SMOOTH, CURVATURE_BOUND, HESSIAN}
         if self.loss.is_quadratic:
             offered.add(QUADRATIC)
         return frozenset(offered)
@@ -173,6 +175,13 @@ class Objective(RowProblem):
     def count_product(self) -> None:
         """Half a pass more."""
         self._shared.passes += 0.5
+
+    def finish(self, sums: Float64) -> None:
+        """From sums over the columns as stored to those over centred ones, in place; what cannot move gets zeros."""
+        sums[:-1] -= np.outer(self.examples.centre, sums[-1])
+        sums[:-1][~self.examples.live] = 0.0
+        if not self.examples.intercept:
+            sums[-1] = 0.0
 
     def norm(self, gradient: Float64) -> float:
         """Size of a gradient relative to the one at the start, weights in the units of the columns as given.
@@ -227,6 +236,17 @@ class Objective(RowProblem):
         weights = np.ones(len(rows)) if ex.weights is None else ex.weights[rows].astype(np.float64)
         return X, ex.y[rows], weights
 
+    def batch(self, params: Float64, rows: IntArray) -> tuple[float, Float64]:
+        """Mean loss over some rows plus the penalty, and its gradient; products and sums in float64."""
+        X, y, weights = self.take(rows)
+        P = X @ params
+        losses = self.loss.gradient(P, y) * weights
+        P *= weights[:, None]
+        gradient = X.T @ P / len(rows)
+        gradient[:-1] += self.penalty.gradient(params[:-1])
+        self._shared.passes += len(rows) / self.n_rows
+        return float(losses.sum() / len(rows) + self.penalty.value(params[:-1])), gradient
+
     def to_outside(self, params: Float64) -> tuple[Float64, Float64]:
         """W (D, K) and b (K,) for the columns as given."""
         return self.examples.to_outside(params)
@@ -237,7 +257,7 @@ class Objective(RowProblem):
 
 
 @final
-class ObjectivePoint(Point):
+class ObjectivePoint(CurvedPoint):
     """The objective at one value of the parameters, with the scores kept."""
 
     def __init__(
@@ -286,6 +306,30 @@ class ObjectivePoint(Point):
         gradient[:-1] += self.problem.penalty.gradient(self._params[:-1])
         return gradient
 
+    def hessian_times(self, direction: Float64) -> Float64:
+        """``H v`` of J: one pass."""
+        ex, loss = self.problem.examples, self.problem.loss
+        scores = self.scores
+        right, added = self.problem.factors(direction)
+        change = np.empty_like(scores)
+
+        def term(start: int, stop: int) -> Float64:
+            ex.rows.product(right, added, change, start, stop)
+            P = loss.hessian_times(scores[:, start:stop].T.copy(), change[:, start:stop].T, ex.y[start:stop]).T
+            if ex.weights is not None:
+                P = P * ex.weights[start:stop]
+            part = np.empty((len(P), ex.rows.n_features + 1))
+            part[:, :-1] = ex.rows.back_product(np.ascontiguousarray(P), start, stop)
+            part[:, -1] = P.sum(axis=1, dtype=np.float64)
+            return part
+
+        product = np.ascontiguousarray(ex.rows.sum_over(term).T) / len(ex.rows)
+        self.problem.count_product()
+        self.problem.count_product()
+        self.problem.finish(product)
+        product[:-1] += self.problem.penalty.gradient(direction[:-1])
+        return product
+
     def under(self, problem: Objective) -> ObjectivePoint:
         """The same point of the same objective with another λ: nothing is computed again."""
         if self._data is None:
@@ -323,10 +367,7 @@ class ObjectivePoint(Point):
         self._ahead = None
         self.problem.count_product()
         gradient = np.ascontiguousarray(total[:, : d + 1].T)
-        gradient[:-1] -= np.outer(ex.centre, gradient[-1])
-        gradient[:-1][~ex.live] = 0.0
-        if not ex.intercept:
-            gradient[-1] = 0.0
+        self.problem.finish(gradient)
         self.problem.see(self._params, gradient)
         return float(total[0, d + 1]), gradient
 

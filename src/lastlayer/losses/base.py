@@ -47,6 +47,10 @@ class Loss(ABC):
         """
 
     @abstractmethod
+    def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
+        """``(∂²L/∂z²) v`` of each row (a generalised Hessian where it jumps), (N, K); Z may be overwritten."""
+
+    @abstractmethod
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Scores (K,) of a good constant prediction, given the classes' shares of the weight."""
 

@@ -81,6 +81,12 @@ class CrossEntropy(Loss):
         losses = np.log(total) + top - at_own
         return losses, mean - own(V, y), np.maximum(curvature, 0.0)
 
+    def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
+        """``p ∘ v - p (p·v)``."""
+        softmax(Z)
+        mean = np.multiply(Z, V).sum(axis=1)
+        return np.asarray(Z * (V - mean[:, None]))
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Logarithms of the shares, centred (shares of zero as if one row in a million had the class)."""
         logs = np.log(np.maximum(frequencies, 1e-6))

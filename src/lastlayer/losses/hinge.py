@@ -60,6 +60,10 @@ class Hinge(Loss):
         Z *= V
         return losses, Z.sum(axis=1), np.zeros_like(losses)
 
+    def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
+        """Zeros."""
+        return np.zeros_like(V)
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Each class's majority answer: 1 above a share of one half, else -1."""
         return np.where(frequencies > 0.5, 1.0, -1.0)
@@ -107,6 +111,11 @@ class SquaredHinge(Loss):
         slope = Z.sum(axis=1)
         np.multiply(V, missed, out=Z)
         return losses, slope, 2.0 * np.square(Z).sum(axis=1)
+
+    def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
+        """``2 v`` where the margin is missed, 0 elsewhere."""
+        _shortfall(Z, y)
+        return np.asarray(np.where(Z != 0.0, 2.0 * V, 0.0))
 
     def constant_scores(self, frequencies: Float64) -> Float64:
         """``2 share - 1``, the exact optimum of a constant."""

@@ -52,6 +52,10 @@ class Perceptron(Loss):
         Z *= V
         return losses, Z.sum(axis=1), np.zeros_like(losses)
 
+    def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
+        """Zeros."""
+        return np.zeros_like(V)
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Zeros."""
         return np.zeros_like(frequencies)

@@ -53,6 +53,10 @@ class Squared(Loss):
         Z *= V
         return losses, Z.sum(axis=1), np.square(V).sum(axis=1)
 
+    def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
+        """v itself."""
+        return V.copy()
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """The shares themselves."""
         return frequencies.copy()

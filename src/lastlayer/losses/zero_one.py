@@ -45,6 +45,10 @@ class ZeroOne(Loss):
         losses = self.values(Z, y)
         return losses, np.zeros_like(losses), np.zeros_like(losses)
 
+    def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
+        """Zeros."""
+        return np.zeros_like(V)
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """The most frequent class first."""
         return frequencies.copy()

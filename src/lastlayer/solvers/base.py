@@ -21,6 +21,8 @@ SMOOTH = "a continuous gradient"
 CURVATURE_BOUND = "a bound on its curvature"
 QUADRATIC = "a quadratic form"
 MISTAKES = "a rule for mistakes"
+ROWS = "a sum over rows"
+HESSIAN = "second derivatives"
 
 
 class StopReason(Enum):
@@ -100,6 +102,14 @@ class Point(ABC):
         """The line from here along `direction`."""
 
 
+class CurvedPoint(Point):
+    """A point of a problem that provides `HESSIAN`."""
+
+    @abstractmethod
+    def hessian_times(self, direction: Float64) -> Float64:
+        """The Hessian here (a generalised one where it jumps) times a direction of the shape of the parameters."""
+
+
 class Problem(ABC):
     """A function to be minimised."""
 
@@ -141,7 +151,7 @@ class Problem(ABC):
 
 
 class RowProblem(Problem):
-    """A problem that is a sum over labelled rows, for rules that look at one row at a time."""
+    """A problem that is a sum over labelled rows (it provides `ROWS`), for rules that look at a few rows at a time."""
 
     @property
     @abstractmethod
@@ -151,6 +161,13 @@ class RowProblem(Problem):
     @abstractmethod
     def take(self, rows: IntArray) -> tuple[Float64, IntArray, Float64]:
         """Features (n, D + 1) with a final column of ones, labels (n,) and weights (n,) of some rows."""
+
+    @abstractmethod
+    def batch(self, params: Float64, rows: IntArray) -> tuple[float, Float64]:
+        """Value and gradient with the mean taken over some rows only, the penalty in full.
+
+        Over rows drawn without preference both are unbiased estimates of the whole; n rows count as n/N passes.
+        """
 
 
 @dataclass(frozen=True, eq=False)
