@@ -54,7 +54,7 @@ class Squared(Loss):
         return losses, Z.sum(axis=1), np.square(V).sum(axis=1)
 
     def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
-        """v itself."""
+        """The direction itself."""
         return V.copy()
 
     def constant_scores(self, frequencies: Float64) -> Float64:
