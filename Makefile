@@ -24,8 +24,8 @@ test: $(VENV)/.test
 	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks experiments
+	$(BIN)/ruff format --check src tests benchmarks experiments
 
 types: $(VENV)/.test
 	$(BIN)/mypy

@@ -9,6 +9,7 @@ from lastlayer._arrays import InputError
 from lastlayer.linear import single_blas_thread
 from lastlayer.losses import LOSSES, by_name
 from lastlayer.objective import Objective
+from lastlayer.objective.terms import CompiledTerms, PlainTerms
 from lastlayer.solvers import check_gradient
 
 SMOOTH = sorted(name for name, loss in LOSSES.items() if loss.is_smooth)
@@ -112,11 +113,19 @@ def test_passes_count_products() -> None:
     assert J.passes == 1.0
     line = point.line(some_params(seed=5))
     line.evaluate(1.0), line.evaluate(0.3)
-    assert J.passes == 1.5
-    assert line.move(0.3).gradient is not None
-    assert J.passes == 2.0
+    assert J.passes == 2.0, "forward, and backward in the hope that the step is 1"
+    point = line.move(0.3)
+    assert point.gradient is not None
+    assert J.passes == 2.5, "the hope was in vain"
+    line = point.line(some_params(seed=5))
+    assert J.passes == 3.0, "after a step that was not 1 there is no hope"
+    point = line.move(1.0)
+    assert point.gradient is not None
+    assert J.passes == 3.5
+    assert point.line(some_params(seed=6)).move(1.0).gradient is not None
+    assert J.passes == 4.5
     assert J.at(J.start()).value, "the start needs no forward product"
-    assert J.passes == 2.5
+    assert J.passes == 5.0
 
 
 @pytest.mark.parametrize("name", WITH_GRADIENT)
@@ -334,3 +343,63 @@ def test_hessian_products_and_batches(name: str, intercept: bool) -> None:
         np.testing.assert_allclose(gradient, whole.gradient, atol=1e-12)
     halves = [problem.batch(params, np.arange(60)[half]) for half in (slice(0, 30), slice(30, 60))]
     assert np.mean([v for v, _ in halves]) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 5, 10, 60])
+@pytest.mark.parametrize("name", ["cross_entropy", "squared_hinge", "squared"])
+def test_compiled_loops_agree_with_numpy(name: str, n_classes: int, weighted: bool) -> None:
+    rng = np.random.default_rng(n_classes)
+    n, d = 4099, 1025  # leaves, rows and columns that do not divide evenly
+    Z = rng.random((n, d), dtype=np.float32)
+    y = rng.integers(0, n_classes, n)
+    weights = rng.uniform(0.0, 2.0, n) if weighted else None
+    J = Objective(Z, y, n_classes, by_name(name), 1e-3, weights, 2)
+    assert isinstance(J.terms, CompiledTerms)
+    exact = Objective(Z.astype(np.float64), y, n_classes, by_name(name), 1e-3, weights, 2)
+    assert isinstance(exact.terms, PlainTerms)
+    params, V = rng.normal(size=(2, d + 1, n_classes)) * 0.05
+    for step in (1.0, 0.4):
+        point, other = J.at(params.copy()), exact.at(params.copy())
+        assert point.value == pytest.approx(other.value, rel=1e-6)
+        np.testing.assert_allclose(point.gradient, other.gradient, atol=2e-5 * np.abs(other.gradient).max())
+        line, right = point.line(V), other.line(V)
+        for t in (1.0, 0.25):
+            np.testing.assert_allclose(line.evaluate(t), right.evaluate(t), rtol=1e-4)
+        moved, reference = line.move(step), right.move(step)
+        assert moved.value == pytest.approx(reference.value, rel=1e-6)
+        np.testing.assert_allclose(moved.gradient, reference.gradient, atol=2e-5 * np.abs(reference.gradient).max())
+        again, further = moved.line(-V), reference.line(-V)
+        np.testing.assert_allclose(again.evaluate(1.0), further.evaluate(1.0), rtol=1e-4)
+        np.testing.assert_allclose(moved.scores, reference.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
+@pytest.mark.parametrize("n_classes", [3, 60])
+def test_compiled_loops_give_the_same_bits_for_any_number_of_threads(dtype: str, n_classes: int) -> None:
+    rng = np.random.default_rng(5)
+    Z = (rng.random((9000, 520)) * 255).astype(dtype)
+    y = rng.integers(0, n_classes, 9000)
+    params = rng.normal(size=(521, n_classes)) * 1e-3
+    results = []
+    for threads in (1, 2, 3, 16):
+        J = Objective(Z, y, n_classes, by_name("cross_entropy"), 1e-3, None, threads)
+        assert isinstance(J.terms, CompiledTerms)
+        with single_blas_thread():
+            line = J.at(params).line(params)
+            point = line.move(1.0)
+            results.append((point.value, point.gradient, line.evaluate(0.5)))
+    for value, gradient, half in results[1:]:
+        assert value == results[0][0]
+        assert half == results[0][2]
+        np.testing.assert_array_equal(gradient, results[0][1])
+
+
+def test_the_exponential_of_the_loops() -> None:
+    from lastlayer.losses.kernels import exp_below_one
+
+    x = -np.geomspace(1e-8, 86.0, 20_000).astype(np.float32)
+    ours = np.array([exp_below_one(v) for v in x])
+    np.testing.assert_allclose(ours, np.exp(x.astype(np.float64)), rtol=3e-7)
+    assert exp_below_one(np.float32(0.0)) == 1.0
+    assert 0.0 <= exp_below_one(np.float32(-1e30)) < 1e-37

@@ -18,6 +18,7 @@ from lastlayer.linear.threads import parallel
 
 MICRO_ROWS = 2048
 LEAF_ROWS = 4096
+PIECE_ROWS = 512
 ARITY = 4
 TILE = 512
 WIDE = 2048
@@ -127,6 +128,12 @@ class Rows:
     def micro_blocks(self, start: int, stop: int) -> list[tuple[int, int]]:
         """First and last row of each micro-block of a leaf."""
         return [(a, min(a + MICRO_ROWS, stop)) for a in range(start, stop, MICRO_ROWS)]
+
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """A leaf as whole where it is a view of Z, else cut so that the blocks made of it stay in the cache."""
+        if self.shift is None and self.rows is None and self.Z.dtype == self.dtype and self.Z.flags.c_contiguous:
+            return [(start, stop)]
+        return [(a, min(a + PIECE_ROWS, stop)) for a in range(start, stop, PIECE_ROWS)]
 
     def product(self, right: FloatArray, added: FloatArray, out: FloatArray, start: int, stop: int) -> None:
         """``out[:, start:stop] = (Z right + added)ᵀ``: class by class, so that elementwise work runs along the rows."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -98,4 +99,6 @@ def parallel(function: Callable[..., T], items: Sequence[Any], threads: int) -> 
         if threads not in _pools:
             _pools[threads] = ThreadPoolExecutor(threads, "lastlayer", _limit_openmp)
         pool = _pools[threads]
-    return list(pool.map(function, items))
+    # NumPy's error state belongs to the context: workers warn as the caller asked.
+    caller = copy_context()
+    return list(pool.map(lambda item: caller.copy().run(function, item), items))

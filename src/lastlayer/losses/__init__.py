@@ -10,6 +10,7 @@ from difflib import get_close_matches
 
 from lastlayer._arrays import InputError
 from lastlayer.losses.base import Loss
+from lastlayer.losses.crammer_singer import CrammerSinger
 from lastlayer.losses.cross_entropy import CrossEntropy
 from lastlayer.losses.hinge import Hinge, SquaredHinge
 from lastlayer.losses.perceptron import Perceptron
@@ -17,11 +18,13 @@ from lastlayer.losses.squared import Squared
 from lastlayer.losses.zero_one import ZeroOne
 
 LOSSES: dict[str, Loss] = {
-    loss.name: loss for loss in (CrossEntropy(), Squared(), Hinge(), SquaredHinge(), Perceptron(), ZeroOne())
+    loss.name: loss
+    for loss in (CrossEntropy(), Squared(), Hinge(), SquaredHinge(), CrammerSinger(), Perceptron(), ZeroOne())
 }
 
 __all__ = [
     "LOSSES",
+    "CrammerSinger",
     "CrossEntropy",
     "Hinge",
     "Loss",

@@ -37,6 +37,7 @@ class StopReason(Enum):
     INTERRUPTED = "interrupted"
     CALLBACK = "stopped by the callback"
     NO_OPTIMUM = "no finite optimum"
+    EARLY = "validation loss stopped falling"
 
     @property
     def converged(self) -> bool:
@@ -247,7 +248,7 @@ class Recorder:
         self._passes = self.problem.passes
 
     def add(self, iteration: int, point: Point, norm: float, step: float) -> bool:
-        """Add a record; True when the callback wants to stop. The best point by value is kept."""
+        """Add a record; True when the callback wants to stop. The best point is kept."""
         record = Record(
             iteration,
             point.value,
@@ -257,7 +258,9 @@ class Recorder:
             time.perf_counter() - self._clock,
         )
         self.history.append(record)
-        if self.best is None or point.value <= self.best_value:
+        # Of two values that differ by rounding the one with the smaller gradient is the better.
+        same = point.value <= self.best_value + 4.0 * self.problem.rounding * abs(self.best_value)
+        if self.best is None or point.value <= self.best_value or (same and norm < self.best_norm):
             self.best, self.best_value, self.best_norm = point, point.value, norm
         return bool(self.callback and self.callback(record, point.params))
 

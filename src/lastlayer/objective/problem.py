@@ -1,4 +1,4 @@
-"""J(W, b) = (1/n) Σᵢ sᵢ L(zᵢ W + b, yᵢ) + (λ/2) ‖W‖²: the only place where the terms meet.
+"""The objective as a `Problem` for the solvers.
 
 Inside, columns are centred and, where their ranges are extreme, scaled by powers of two. Neither changes the answer:
 the shift moves into the bias, the scale into the penalty (`penalties.L2`), both exactly.
@@ -6,8 +6,8 @@ the shift moves into the bias, the scale into the penalty (`penalties.L2`), both
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, final
+from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
 from lastlayer.linear.examples import Examples, prepare
 from lastlayer.linear.threads import parallel
 from lastlayer.losses.base import Loss
+from lastlayer.objective.point import ObjectivePoint
+from lastlayer.objective.terms import N_SUMS, Terms, choose_terms
 from lastlayer.penalties import L2
 from lastlayer.solvers.base import (
     CURVATURE_BOUND,
@@ -24,9 +26,6 @@ from lastlayer.solvers.base import (
     QUADRATIC,
     ROWS,
     SMOOTH,
-    CurvedPoint,
-    Line,
-    LineValue,
     RowProblem,
 )
 
@@ -39,6 +38,7 @@ class _Shared:
     passes: float = 0.0
     yardstick: float | None = None
     moment: float | None = None
+    terms: tuple[Loss, Terms] | None = None
 
 
 def _largest_eigenvalue(S: FloatArray) -> float:
@@ -110,6 +110,20 @@ class Objective(RowProblem):
         other._build(self.examples, self.loss, l2, self._shared)
         return other
 
+    def with_weights(self, weights: Float64) -> Objective:
+        """The same rows with other weights (N,), one for every row as given.
+
+        Rows whose weight is now zero stay: they cost their share of a pass, but no copy, and keep their scores.
+        Columns, their centre and the meaning of the parameters are the same: solutions of one are starts for the other.
+        """
+        rows = self.examples.rows.rows
+        used = weights if rows is None else weights[rows]
+        equal = bool((used == used[0]).all())
+        scaled = None if equal else (used * (len(used) / used.sum())).astype(self.examples.rows.dtype)
+        other = Objective.__new__(Objective)
+        other._build(replace(self.examples, weights=scaled), self.loss, self.l2, _Shared())
+        return other
+
     @property
     def name(self) -> str:
         """Name for refusals."""
@@ -154,6 +168,13 @@ class Objective(RowProblem):
         params = np.array(params, dtype=np.float64)
         return ObjectivePoint(self, params, self.scores(params))
 
+    @property
+    def terms(self) -> Terms:
+        """How a leaf's sums are computed."""
+        if self._shared.terms is None or self._shared.terms[0] is not self.loss:
+            self._shared.terms = (self.loss, choose_terms(self.examples, self.loss))
+        return self._shared.terms[1]
+
     def scores(self, params: Float64) -> FloatArray:
         """Scores (K, N) at `params`."""
         ex = self.examples
@@ -163,7 +184,7 @@ class Objective(RowProblem):
             out[...] = added[:, None]
             return out
         parallel(lambda leaf: ex.rows.product(right, added, out, *leaf), ex.rows.leaves(), ex.rows.threads)
-        self.count_product()
+        self.count(1)
         return out
 
     def factors(self, params: Float64) -> tuple[FloatArray, FloatArray]:
@@ -172,16 +193,23 @@ class Objective(RowProblem):
         added = params[-1] - self.examples.centre @ params[:-1]
         return np.ascontiguousarray(params[:-1], dtype=dtype), added.astype(dtype)
 
-    def count_product(self) -> None:
-        """Half a pass more."""
-        self._shared.passes += 0.5
+    def count(self, products: int) -> None:
+        """Half a pass more for each product with all rows."""
+        self._shared.passes += 0.5 * products
 
-    def finish(self, sums: Float64) -> None:
-        """From sums over the columns as stored to those over centred ones, in place; what cannot move gets zeros."""
-        sums[:-1] -= np.outer(self.examples.centre, sums[-1])
-        sums[:-1][~self.examples.live] = 0.0
+    def means(self, sums: Float64) -> tuple[float, Float64]:
+        """Mean loss and its gradient (D + 1, K) from the sum of the leaves' parts."""
+        gradient = sums[N_SUMS:].reshape(self.examples.n_outputs, -1)
+        return float(sums[0] / len(self.examples.rows)), self.finish(gradient)
+
+    def finish(self, sums: Float64) -> Float64:
+        """Means over centred columns, (D + 1, K), from sums (K, D + 1) over the columns as stored."""
+        means = np.ascontiguousarray(sums.T) / len(self.examples.rows)
+        means[:-1] -= np.outer(self.examples.centre, means[-1])
+        means[:-1][~self.examples.live] = 0.0
         if not self.examples.intercept:
-            sums[-1] = 0.0
+            means[-1] = 0.0
+        return means
 
     def norm(self, gradient: Float64) -> float:
         """Size of a gradient relative to the one at the start, weights in the units of the columns as given.
@@ -254,176 +282,3 @@ class Objective(RowProblem):
     def to_inside(self, W: Float64, b: Float64) -> Float64:
         """Parameters (D + 1, K) from W and b for the columns as given."""
         return self.examples.to_inside(W, b)
-
-
-@final
-class ObjectivePoint(CurvedPoint):
-    """The objective at one value of the parameters, with the scores kept."""
-
-    def __init__(
-        self,
-        problem: Objective,
-        params: Float64,
-        scores: FloatArray,
-        data: tuple[float, Float64] | None = None,
-        ahead: tuple[Any, FloatArray] | None = None,
-    ) -> None:
-        self.problem = problem
-        self._params = params
-        self._scores: FloatArray | None = scores
-        self._data = data
-        self._ahead = ahead
-
-    @property
-    def scores(self) -> FloatArray:
-        """Scores (K, N); computed again when a line from here has taken them over."""
-        if self._scores is None:
-            self._scores = self.problem.scores(self._params)
-        return self._scores
-
-    def hand_over(self) -> None:
-        """The scores now belong to the next point, which changes them in place."""
-        self._scores = None
-
-    @property
-    def params(self) -> Float64:
-        """The parameters."""
-        return self._params
-
-    @property
-    def value(self) -> float:
-        """J."""
-        if self._data is None:
-            self._data = self._loss_and_gradient()
-        return self._data[0] + self.problem.penalty.value(self._params[:-1])
-
-    @property
-    def gradient(self) -> Float64:
-        """∂J/∂params."""
-        if self._data is None:
-            self._data = self._loss_and_gradient()
-        gradient = self._data[1].copy()
-        gradient[:-1] += self.problem.penalty.gradient(self._params[:-1])
-        return gradient
-
-    def hessian_times(self, direction: Float64) -> Float64:
-        """``H v`` of J: one pass."""
-        ex, loss = self.problem.examples, self.problem.loss
-        scores = self.scores
-        right, added = self.problem.factors(direction)
-        change = np.empty_like(scores)
-
-        def term(start: int, stop: int) -> Float64:
-            ex.rows.product(right, added, change, start, stop)
-            P = loss.hessian_times(scores[:, start:stop].T.copy(), change[:, start:stop].T, ex.y[start:stop]).T
-            if ex.weights is not None:
-                P = P * ex.weights[start:stop]
-            part = np.empty((len(P), ex.rows.n_features + 1))
-            part[:, :-1] = ex.rows.back_product(np.ascontiguousarray(P), start, stop)
-            part[:, -1] = P.sum(axis=1, dtype=np.float64)
-            return part
-
-        product = np.ascontiguousarray(ex.rows.sum_over(term).T) / len(ex.rows)
-        self.problem.count_product()
-        self.problem.count_product()
-        self.problem.finish(product)
-        product[:-1] += self.problem.penalty.gradient(direction[:-1])
-        return product
-
-    def under(self, problem: Objective) -> ObjectivePoint:
-        """The same point of the same objective with another λ: nothing is computed again."""
-        if self._data is None:
-            self._data = self._loss_and_gradient()
-        return ObjectivePoint(problem, self._params, self.scores, self._data)
-
-    def line(self, direction: Float64) -> ObjectiveLine:
-        """The line from here: one forward product."""
-        return ObjectiveLine(self, direction)
-
-    def _loss_and_gradient(self) -> tuple[float, Float64]:
-        """Mean loss and its gradient: one backward product; the sums follow the fixed tree."""
-        ex, loss = self.problem.examples, self.problem.loss
-        d, k = ex.rows.n_features, ex.n_outputs
-        all_scores = self.scores
-
-        def term(start: int, stop: int) -> Float64:
-            scores = all_scores[:, start:stop]
-            if self._ahead is not None:
-                step, change = self._ahead
-                scores += step * change[:, start:stop]
-            P = scores.copy()
-            losses = loss.gradient(P.T, ex.y[start:stop])
-            if ex.weights is not None:
-                losses *= ex.weights[start:stop]
-                P *= ex.weights[start:stop]
-            part = np.empty((k, d + 2))
-            part[:, :d] = ex.rows.back_product(P, start, stop)
-            part[:, d] = P.sum(axis=1, dtype=np.float64)
-            part[:, d + 1] = 0.0
-            part[0, d + 1] = losses.sum(dtype=np.float64)
-            return part
-
-        total = ex.rows.sum_over(term) / len(ex.rows)
-        self._ahead = None
-        self.problem.count_product()
-        gradient = np.ascontiguousarray(total[:, : d + 1].T)
-        self.problem.finish(gradient)
-        self.problem.see(self._params, gradient)
-        return float(total[0, d + 1]), gradient
-
-
-@final
-class ObjectiveLine(Line):
-    """The objective along a direction: the scores change by ``t Z·direction``, which is computed once."""
-
-    def __init__(self, begin: ObjectivePoint, direction: Float64) -> None:
-        self.begin, self.direction = begin, direction
-        problem = begin.problem
-        self._penalty = problem.penalty.along(begin.params[:-1], direction[:-1])
-        self._penalty_value = problem.penalty.value(begin.params[:-1])
-        rows = problem.examples.rows
-        self.scores = begin.scores
-        self.change = np.empty_like(self.scores)
-        right, added = problem.factors(direction)
-
-        def term(start: int, stop: int) -> Float64:
-            rows.product(right, added, self.change, start, stop)
-            return self._along(1.0, start, stop)
-
-        self._at_one = self._finish(1.0, rows.sum_over(term))
-        problem.count_product()
-
-    def evaluate(self, step: float) -> LineValue:
-        """Value, slope and curvature at `step`: elementwise work only."""
-        if step == 1.0:
-            return self._at_one
-        rows = self.begin.problem.examples.rows
-        return self._finish(step, rows.sum_over(lambda a, b: self._along(step, a, b)))
-
-    def _along(self, step: float, start: int, stop: int) -> Float64:
-        """Sums over one leaf."""
-        ex, loss = self.begin.problem.examples, self.begin.problem.loss
-        V = self.change[:, start:stop]
-        Z = V * V.dtype.type(step)
-        Z += self.scores[:, start:stop]
-        parts = loss.along(Z.T, V.T, ex.y[start:stop])
-        if ex.weights is None:
-            return np.array([part.sum(dtype=np.float64) for part in parts])
-        return np.array([(part * ex.weights[start:stop]).sum(dtype=np.float64) for part in parts])
-
-    def _finish(self, step: float, sums: Float64) -> LineValue:
-        """Means, and the penalty's parabola."""
-        value, slope, curvature = sums / len(self.begin.problem.examples.rows)
-        first, second = self._penalty
-        return LineValue(
-            float(value + self._penalty_value + step * first + 0.5 * step * step * second),
-            float(slope + first + step * second),
-            float(curvature + second),
-        )
-
-    def move(self, step: float) -> ObjectivePoint:
-        """The point at `step`; takes over the scores of the point it began at."""
-        params = self.begin.params + step * self.direction
-        ahead = (self.change.dtype.type(step), self.change)
-        self.begin.hand_over()
-        return ObjectivePoint(self.begin.problem, params, self.scores, ahead=ahead)

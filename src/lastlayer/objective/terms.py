@@ -1,0 +1,218 @@
+"""The sums over one leaf of rows: losses, their derivatives along a line, and gradients.
+
+Scores S and their change C along a line are (K, N), class by class. A step that has been decided on but not yet been
+added to the scores is *pending*: it is added when the rows are next in the cache.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from lastlayer._arrays import Float64, FloatArray
+from lastlayer.linear.examples import Examples
+from lastlayer.losses.base import Loss
+
+N_SUMS = 3
+"""Value, slope and curvature come first in a leaf's part; then the gradient (K, D + 1), the bias last, flattened."""
+COMPILED_FROM = 2**22
+"""Numbers in Z from which on the compiled loops pay for being loaded (0.6 s)."""
+NARROW = 48
+"""Most classes for which our own product is faster than BLAS."""
+WIDE_MICRO = 128
+"""Rows at a time where BLAS makes the products."""
+
+
+class Terms(ABC):
+    """How a leaf's sums are computed. Every part is an array of `N_SUMS` numbers and, where asked for, a gradient."""
+
+    @abstractmethod
+    def line(
+        self,
+        leaf: tuple[int, int],
+        right: FloatArray,
+        added: FloatArray,
+        S: FloatArray,
+        C: FloatArray,
+        pending: float,
+        gradient: bool,
+    ) -> Float64:
+        """``S += pending C; C = Z right + added``; the part at S + C."""
+
+    @abstractmethod
+    def along(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray, step: float) -> Float64:
+        """Value, slope and curvature at ``S + step C``."""
+
+    @abstractmethod
+    def gradient(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray | None, pending: float) -> Float64:
+        """``S += pending C``; value (slope and curvature zero) and gradient at S."""
+
+
+def choose_terms(examples: Examples, loss: Loss) -> Terms:
+    """Compiled loops for large float32 problems of the losses that have them, NumPy otherwise."""
+    rows = examples.rows
+    large = len(rows) * rows.n_features >= COMPILED_FROM and rows.dtype == np.float32
+    if large and examples.y.ndim == 1:
+        from lastlayer.losses.kernels import COMPILED
+
+        if loss.name in COMPILED:
+            return CompiledTerms.of(examples, COMPILED[loss.name])
+    return PlainTerms(examples, loss)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PlainTerms(Terms):
+    """With NumPy: any loss, any type."""
+
+    examples: Examples
+    loss: Loss
+
+    def line(
+        self,
+        leaf: tuple[int, int],
+        right: FloatArray,
+        added: FloatArray,
+        S: FloatArray,
+        C: FloatArray,
+        pending: float,
+        gradient: bool,
+    ) -> Float64:
+        """One product, or two with the gradient."""
+        _advance(leaf, S, C, pending)
+        self.examples.rows.product(right, added, C, *leaf)
+        sums = self.along(leaf, S, C, 1.0)
+        if not gradient:
+            return sums
+        part = self._gradient_at(leaf, S[:, slice(*leaf)] + C[:, slice(*leaf)])
+        part[:N_SUMS] = sums
+        return part
+
+    def along(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray, step: float) -> Float64:
+        """Elementwise work only."""
+        span = slice(*leaf)
+        V = C[:, span]
+        Z = V * V.dtype.type(step)
+        Z += S[:, span]
+        parts = self.loss.along(Z.T, V.T, self.examples.y[span])
+        if self.examples.weights is None:
+            return np.array([part.sum(dtype=np.float64) for part in parts])
+        return np.array([(part * self.examples.weights[span]).sum(dtype=np.float64) for part in parts])
+
+    def gradient(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray | None, pending: float) -> Float64:
+        """One product."""
+        _advance(leaf, S, C, pending)
+        return self._gradient_at(leaf, S[:, slice(*leaf)].copy())
+
+    def _gradient_at(self, leaf: tuple[int, int], P: FloatArray) -> Float64:
+        """From scores of the leaf, which are overwritten."""
+        ex, span = self.examples, slice(*leaf)
+        losses = self.loss.gradient(P.T, ex.y[span])
+        if ex.weights is not None:
+            losses *= ex.weights[span]
+            P *= ex.weights[span]
+        G = np.empty((len(P), ex.rows.n_features + 1))
+        G[:, :-1] = ex.rows.back_product(P, *leaf)
+        G[:, -1] = P.sum(axis=1, dtype=np.float64)
+        return np.concatenate([[losses.sum(dtype=np.float64), 0.0, 0.0], G.ravel()])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CompiledTerms(Terms):
+    """With compiled loops (`objective.kernels`), and products by BLAS where there are many classes."""
+
+    examples: Examples
+    code: int
+    weights: FloatArray
+    micro: int
+    kernels: Any
+
+    @classmethod
+    def of(cls, examples: Examples, code: int) -> CompiledTerms:
+        """For the loss with that number in `losses.kernels`."""
+        from lastlayer.objective import kernels
+
+        weights = np.ones(len(examples.rows), np.float32) if examples.weights is None else examples.weights
+        fits = max(8, min(64, kernels.CACHE // (4 * examples.rows.n_features) // 8 * 8))
+        micro = fits if examples.n_outputs <= NARROW else WIDE_MICRO
+        return cls(examples, code, weights, micro, kernels)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether our own products are used."""
+        return self.examples.n_outputs <= NARROW
+
+    def line(
+        self,
+        leaf: tuple[int, int],
+        right: FloatArray,
+        added: FloatArray,
+        S: FloatArray,
+        C: FloatArray,
+        pending: float,
+        gradient: bool,
+    ) -> Float64:
+        """Rows are read once for both products."""
+        ex, kernels = self.examples, self.kernels
+        W = np.ascontiguousarray(right.T)
+        G, sums = np.zeros((len(W), W.shape[1] + 1)), np.zeros(N_SUMS)
+        step = np.float32(pending)
+        for a, b in ex.rows.pieces(*leaf):
+            X = np.ascontiguousarray(ex.rows.block(a, b))
+            if self.narrow:
+                kernels.line_block(
+                    X, W, added, ex.y, self.weights, S, C, a, step, self.code, gradient, self.micro, G, sums
+                )  # fmt: skip
+                continue
+            _advance((a, b), S, C, pending)
+            np.add(W @ X.T, added[:, None], out=C[:, a:b])
+            P = np.empty((len(W), b - a if gradient else 0), np.float32)
+            self._losses(a, b, S, C, 0.0, 1.0, P, sums)
+            if gradient:
+                _add_back(G, P, X)
+        return np.concatenate([sums, G.ravel()]) if gradient else sums
+
+    def along(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray, step: float) -> Float64:
+        """Elementwise work only."""
+        sums = np.zeros(N_SUMS)
+        self._losses(*leaf, S, C, 0.0, step, np.empty((len(S), 0), np.float32), sums)
+        return sums
+
+    def gradient(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray | None, pending: float) -> Float64:
+        """One product."""
+        ex, kernels = self.examples, self.kernels
+        G, sums = np.zeros((len(S), ex.rows.n_features + 1)), np.zeros(N_SUMS)
+        change = S if C is None else C
+        for a, b in ex.rows.pieces(*leaf):
+            X = np.ascontiguousarray(ex.rows.block(a, b))
+            if self.narrow:
+                kernels.gradient_block(
+                    X, ex.y, self.weights, S, change, a, np.float32(pending), self.code, self.micro, G, sums
+                )
+                continue
+            P = np.empty((len(S), b - a), np.float32)
+            self._losses(a, b, S, change, pending, 0.0, P, sums)
+            _add_back(G, P, X)
+        sums[1:] = 0.0
+        return np.concatenate([sums, G.ravel()])
+
+    def _losses(
+        self, a: int, b: int, S: FloatArray, C: FloatArray, pending: float, step: float, P: FloatArray, sums: Float64
+    ) -> None:
+        self.kernels.loss_block(
+            self.examples.y, self.weights, S, C, a, b - a, np.float32(pending), np.float32(step), self.code, 64, P, sums
+        )
+
+
+def _add_back(G: Float64, P: FloatArray, X: FloatArray) -> None:
+    G[:, :-1] += P @ X
+    G[:, -1] += P.sum(axis=1, dtype=np.float64)
+
+
+def _advance(leaf: tuple[int, int], S: FloatArray, C: FloatArray | None, pending: float) -> None:
+    if pending and C is not None:
+        S[:, slice(*leaf)] += S.dtype.type(pending) * C[:, slice(*leaf)]

@@ -1,0 +1,154 @@
+"""The experiments run, save their figures, and still show what they claim to show."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from lastlayer.linear import single_blas_thread
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = ROOT / "experiments"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Import an experiment as its script does, from its own folder."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    before = set(sys.modules)
+
+    def one(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield one
+    for name in set(sys.modules) - before:
+        if (EXPERIMENTS / f"{name}.py").is_file():
+            del sys.modules[name]
+
+
+def run(module: ModuleType, out: Path, capsys: pytest.CaptureFixture[str], *figures: str) -> str:
+    """The main program: its text, after its figures were looked for."""
+    assert module.main(["--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"{name}.png" for name in figures)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.iterdir())
+    return capsys.readouterr().out
+
+
+def test_every_experiment_is_tested_here() -> None:
+    names = {path.stem for path in EXPERIMENTS.glob("*.py")} - {"show"}
+    assert names == set(re.findall(r'load\("(\w+)"\)', Path(__file__).read_text("utf-8")))
+
+
+def test_only_the_squared_loss_is_moved_by_points_that_are_right(load, tmp_path, capsys, monkeypatch) -> None:
+    experiment = load("why_not_squared")
+    rows = experiment.measure((0.0, 5.0, 20.0))
+    monkeypatch.setattr(experiment, "measure", lambda: rows)
+    assert "turned (deg)" in run(experiment, tmp_path, capsys, "why_not_squared")
+    for row in rows:
+        if row.loss != "squared":
+            assert abs(row.moved) < 1e-4 and abs(row.turned) < 1e-2, row
+    near, _, far = (row for row in rows if row.loss == "squared")
+    assert far.turned > 40 and far.wrong > 2 * near.wrong
+
+
+def test_only_the_squared_loss_pushes_what_is_right_by_three(load, tmp_path, capsys) -> None:
+    experiment = load("losses")
+    text = run(experiment, tmp_path, capsys, "losses")
+    slopes = {row[0]: row[-1] for row in experiment.measure()}
+    assert slopes["squared"] == pytest.approx(2.0)
+    assert slopes["cross_entropy"] == pytest.approx(-1 / (1 + np.exp(3)), rel=1e-3)
+    assert all(slopes[name] == 0 for name in ("zero_one", "hinge", "squared_hinge", "perceptron"))
+    assert "slope at 3" in text
+
+
+def test_learning_rates_diverge_above_two_over_l(load, tmp_path, capsys, monkeypatch) -> None:
+    experiment = load("learning_rates")
+    measured = experiment.constant_rates()
+    monkeypatch.setattr(experiment, "constant_rates", lambda: measured)
+    text = run(experiment, tmp_path, capsys, "learning_rates", "learning_rate_search", "learning_rate_range")
+    assert re.search(r"Learning rate 0\.\d+ is above 2/L = 0\.\d+", text)
+    assert "chosen: ranked 1 of" in text and "suggested" in text
+    rows, _, _ = measured
+    gaps = [row.gap for row in rows[:-1]]
+    assert gaps == sorted(gaps, reverse=True)
+    assert [row.reason for row in rows][-1] == "diverged" and not any(row.note for row in rows[:-1])
+
+
+def test_falling_schedules_end_below_the_constant_one(load, tmp_path, capsys, monkeypatch) -> None:
+    experiment = load("schedules")
+    monkeypatch.setattr(experiment, "EPOCHS", 6)
+    text = run(experiment, tmp_path, capsys, "schedules")
+    gaps = {line[:20].strip(): float(line.split()[-1]) for line in text.splitlines()[2:11]}
+    assert len(gaps) == 9
+    assert all(gaps[name] < 0.5 * gaps["constant"] for name in gaps if name != "constant"), gaps
+
+
+def test_minibatches_begin_fast_and_need_a_falling_rate(load, tmp_path, capsys, monkeypatch) -> None:
+    experiment = load("batch_or_stochastic")
+    monkeypatch.setattr(experiment, "EPOCHS", 12)
+    monkeypatch.setattr(experiment, "SIZES", (experiment.TRAIN, 16))
+    monkeypatch.setattr(experiment, "RATES", (0.3, 3.0, 30.0))
+    rows, solutions, best = experiment.measure(experiment.SIZES)
+    whole, few, falling = rows
+    assert few.after_1 < 0.5 * whole.after_1
+    assert falling.after_all < 0.3 * few.after_all
+    assert all(solution.value >= best * (1 - 1e-9) for solution in solutions.values())
+    monkeypatch.setattr(experiment, "measure", lambda: (rows, solutions, best))
+    assert "batches of 16, cosine" in run(experiment, tmp_path, capsys, "batch_or_stochastic")
+
+
+def test_no_line_separates_xor_and_features_do(load, tmp_path, capsys) -> None:
+    experiment = load("xor")
+    run(experiment, tmp_path, capsys, "xor")
+    rows = {(row.gate, row.features): row for row in experiment.measure()}
+    plain = rows["XOR", "x1, x2"]
+    assert plain.plane == "does not exist" and plain.logistic == "0/4, every probability ½"
+    assert plain.perceptron.startswith("not separated")
+    for key, row in rows.items():
+        if key != ("XOR", "x1, x2"):
+            assert row.plane == "exists" and row.logistic == "4/4" and row.perceptron.startswith("Separated"), row
+
+
+def test_linear_and_logistic_regression_agree_with_the_peers(load, tmp_path, capsys) -> None:
+    experiment = load("linear_and_logistic_regression")
+    text = run(experiment, tmp_path, capsys, "linear_and_logistic_regression")
+    assert "numpy.linalg.lstsq" in text
+    rows = experiment.measure()
+    assert [row.problem for row in rows] == ["linear regression", "ridge regression", "logistic regression"]
+    assert all(row.largest_difference < 1e-7 for row in rows)
+
+
+def test_second_derivatives_need_fewer_passes_and_values_alone_many_more(load, tmp_path, capsys, monkeypatch) -> None:
+    pytest.importorskip("cma", reason="CMA-ES is an option; its row says so where it is missing")
+    experiment = load("optimisers")
+    for name, value in (("STEPS", 60), ("EPOCHS", 5), ("SPSA_STEPS", 50), ("GENERATIONS", 30), ("DIFFERENCES", 20)):
+        monkeypatch.setattr(experiment, name, value)
+    rows, solutions, best = experiment.measure()
+    passes = {row.method: row.passes for row in rows}
+    assert len(solutions) == len(rows) == 15
+    assert all(solution.value >= best * (1 - 1e-12) for solution in solutions.values())
+    assert all(passes[row.method][2] is not None for row in rows if row.order == "second")
+    assert passes["L-BFGS, preconditioned"][2] < passes["L-BFGS"][2] / 2
+    assert passes["momentum 0.9"][0] < 60 and passes["gradient descent, 1/L"][0] is None
+    assert passes["L-BFGS on central differences"][0] > 20 * passes["L-BFGS"][0]
+    monkeypatch.setattr(experiment, "measure", lambda: (rows, solutions, best))
+    assert "never" in run(experiment, tmp_path, capsys, "optimisers")
+
+
+def test_the_guide_runs(tmp_path, monkeypatch) -> None:
+    """Every block of the guide, one after another in one namespace; its assertions are part of its text."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "learning.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) >= 5
+    namespace: dict[str, object] = {}
+    with single_blas_thread():  # products this small gain nothing from threads
+        for block in blocks:
+            exec(compile(block, "docs/learning.md", "exec"), namespace)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
