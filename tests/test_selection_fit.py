@@ -240,12 +240,16 @@ def test_gradient_descent_arrives_at_the_same_optimum(loss: str) -> None:
 
 def test_hinge_comes_close_by_subgradients_and_does_not_claim_more() -> None:
     Z, y = data(200)
-    fit = fit_linear(Z, y, 3, "hinge", l2=1e-2, max_iter=3000)
+    fit = fit_linear(Z, y, 3, "hinge", l2=1e-2, max_iter=3000, solver="gradient_descent")
+    exact = fit_linear(Z, y, 3, "hinge", l2=1e-2, tol=1e-6)
     theirs = LinearSVC(C=1 / (200 * 1e-2), loss="hinge", tol=1e-8, max_iter=500_000, intercept_scaling=10).fit(Z, y)
     J = Objective(Z, y, 3, by_name("hinge"), 1e-2)
-    assert fit.solver == "gradient_descent"
+    best = J.value(J.to_inside(exact.weights, exact.bias))
+    assert exact.solver == "dual" and exact.solution.stop_reason.converged
+    assert best <= (1 + 1e-6) * J.value(J.to_inside(theirs.coef_.T, theirs.intercept_))
     assert not fit.solution.stop_reason.converged
-    assert fit.solution.value <= 1.01 * J.value(J.to_inside(theirs.coef_.T, theirs.intercept_))
+    assert best <= (1 + 1e-6) * fit.solution.value <= 1.01 * best
+    assert fit_linear(Z, y, 3, "hinge", l2=0.0, max_iter=3).solver == "gradient_descent"
 
 
 @pytest.mark.parametrize("loss", SMOOTH)
@@ -360,7 +364,7 @@ def test_a_class_without_rows_is_improbable_but_no_error() -> None:
         ({"y": np.ones(60, int)}, "all rows of positive weight have class 1"),
         ({"sample_weight": np.r_[1.0, np.zeros(59)]}, "at least two classes are needed"),
         ({"loss": "log"}, "No loss is called 'log'"),
-        ({"solver": "newton"}, "No solver is called 'newton'. There are auto, closed_form"),
+        ({"solver": "simplex"}, "No solver is called 'simplex'. There are auto, closed_form"),
         (
             {"loss": "hinge", "solver": "lbfgs"},
             "lbfgs cannot minimise the hinge loss: .*pair that works: loss squared_hinge",

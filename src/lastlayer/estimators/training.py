@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from lastlayer._arrays import Array, Float64, InputError, IntArray, first_not_finite
+from lastlayer.estimators.labels import check_labels
 from lastlayer.estimators.parameters import check_number
 
 
@@ -87,8 +88,13 @@ def read_training(estimator: Any, X: Any, y: Any, sample_weight: Any, class_weig
         For sparse, NaN or infinite features, continuous or missing labels, weights that are negative, all zero or of
         the wrong shape, unknown keys of `class_weight`, and fewer than two classes (naming the one there is).
     """
+    if y is not None:
+        check_labels(y)
     X, y = read_features(estimator, X, instead, y=y, fit=True)
-    check_classification_targets(y)
+    try:
+        check_classification_targets(y)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     given, codes = np.unique(y, return_inverse=True)
     weights = _read_weights(sample_weight, len(X))
     if isinstance(class_weight, Mapping):

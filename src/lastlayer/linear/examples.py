@@ -67,10 +67,15 @@ class Examples:
         return np.ones(self.rows.n_features) if self.rows.scale is None else self.rows.scale
 
     def to_inside(self, W: Float64, b: Float64) -> Float64:
-        """Parameters (D + 1, K) of the centred, scaled columns."""
+        """Parameters (D + 1, K) of the centred, scaled columns; weights of constant columns move into the bias."""
         W = np.asarray(W, dtype=np.float64)
         inside = W / self.scale()[:, None]
-        return np.vstack([inside, b + self._moved(W, inside)])
+        bias = b + self._moved(W, inside)
+        if not self.live.all():
+            constants = self.rows.block(0, 1)[0, ~self.live].astype(np.float64)
+            bias = bias + constants @ inside[~self.live]
+            inside[~self.live] = 0.0
+        return np.vstack([inside, bias])
 
     def to_outside(self, params: Float64) -> tuple[Float64, Float64]:
         """W (D, K) and b (K,) for the columns as given."""

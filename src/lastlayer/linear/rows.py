@@ -8,7 +8,7 @@ the number of leaves alone. The same rows therefore give the same bits on any nu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -95,6 +95,10 @@ class Rows:
         """Some rows in the order given, ready for a product."""
         return self._ready(self.Z[numbers if self.rows is None else self.rows[numbers]], ALL)
 
+    def take(self, numbers: IntArray) -> Rows:
+        """Some rows, copied in the type of Z, with the same changes to their columns."""
+        return replace(self, Z=self.Z[numbers if self.rows is None else self.rows[numbers]], rows=None)
+
     def _ready(self, part: Array, columns: slice) -> FloatArray:
         if self.shift is None:
             # Row-major always: BLAS takes other paths, with other bits, for other memory orders.
@@ -137,8 +141,12 @@ class Rows:
 
     def product(self, right: FloatArray, added: FloatArray, out: FloatArray, start: int, stop: int) -> None:
         """``out[:, start:stop] = (Z right + added)ᵀ``: class by class, so that elementwise work runs along the rows."""
+        self.product_of(right, added, out[:, start:stop], start, stop)
+
+    def product_of(self, right: FloatArray, added: FloatArray, out: FloatArray, start: int, stop: int) -> None:
+        """``out = (Z right + added)ᵀ`` for out (K, stop - start)."""
         for a, b in self.micro_blocks(start, stop):
-            np.add((self.block(a, b) @ right).T, added[:, None], out=out[:, a:b])
+            np.add((self.block(a, b) @ right).T, added[:, None], out=out[:, a - start : b - start])
 
     def back_product(self, P: FloatArray, start: int, stop: int) -> Float64:
         """``P Z`` (K, D) for P (K, leaf rows): products in the products' type, their sum in float64."""

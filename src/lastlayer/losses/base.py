@@ -51,6 +51,10 @@ class Loss(ABC):
         """``(∂²L/∂z²) v`` of each row (a generalised Hessian where it jumps), (N, K); Z may be overwritten."""
 
     @abstractmethod
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """Trace of the Hessian of each row, (N,): how much the row bends the objective; Z may be overwritten."""
+
+    @abstractmethod
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Scores (K,) of a good constant prediction, given the classes' shares of the weight."""
 

@@ -80,6 +80,11 @@ class CrammerSinger(Loss):
         along = np.multiply(Z, V).sum(axis=1)
         return np.asarray(Z * np.where(shortfall > 0.0, 2.0 * along, 0.0)[:, None])
 
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """``2 ‖e_r - e_y‖²`` where m > 0."""
+        shortfall = _towards(Z, y)
+        return np.asarray(np.where(shortfall > 0.0, 2.0 * np.square(Z).sum(axis=1), 0.0))
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """``2 share - 1`` for a class with more than half the weight, 0 for the others, centred: the exact optimum.
 

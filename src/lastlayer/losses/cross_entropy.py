@@ -87,6 +87,11 @@ class CrossEntropy(Loss):
         mean = np.multiply(Z, V).sum(axis=1)
         return np.asarray(Z * (V - mean[:, None]))
 
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """``1 - ‖p‖²``: near zero where the prediction is sure."""
+        softmax(Z)
+        return np.asarray(1.0 - np.square(Z).sum(axis=1))
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Logarithms of the shares, centred (shares of zero as if one row in a million had the class)."""
         logs = np.log(np.maximum(frequencies, 1e-6))

@@ -64,6 +64,10 @@ class Hinge(Loss):
         """Zeros."""
         return np.zeros_like(V)
 
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """Zeros."""
+        return np.zeros(len(Z), dtype=Z.dtype)
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Each class's majority answer: 1 above a share of one half, else -1."""
         return np.where(frequencies > 0.5, 1.0, -1.0)
@@ -116,6 +120,11 @@ class SquaredHinge(Loss):
         """``2 v`` where the margin is missed, 0 elsewhere."""
         _shortfall(Z, y)
         return np.asarray(np.where(Z != 0.0, 2.0 * V, 0.0))
+
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """Twice the number of missed margins."""
+        _shortfall(Z, y)
+        return np.asarray(2.0 * np.count_nonzero(Z, axis=1).astype(Z.dtype))
 
     def constant_scores(self, frequencies: Float64) -> Float64:
         """``2 share - 1``, the exact optimum of a constant."""

@@ -124,3 +124,74 @@ def differentiate(code: Any, Z: Any, C: Any, y: Any, w: Any, n: Any, work: Any, 
         _squared_hinge(Z, C, y, w, n, work, sums)
     else:
         _squared(Z, C, y, w, n, work, sums)
+
+
+@compiled
+def _softmax(Z: Any, n: Any, work: Any) -> None:
+    top, total = work[0], work[1]
+    for i in range(n):
+        top[i] = Z[0, i]
+        total[i] = ZERO
+    for k in range(1, Z.shape[0]):
+        for i in range(n):
+            top[i] = max(top[i], Z[k, i])
+    for k in range(Z.shape[0]):
+        for i in range(n):
+            e = exp_below_one(Z[k, i] - top[i])
+            Z[k, i] = e
+            total[i] += e
+    for i in range(n):
+        total[i] = ONE / total[i]
+    for k in range(Z.shape[0]):
+        for i in range(n):
+            Z[k, i] *= total[i]
+
+
+@compiled
+def bend(code: Any, Z: Any, V: Any, y: Any, w: Any, n: Any, work: Any) -> None:
+    """Overwrite the first n columns of V (K, n) with the weighted Hessian in z times V; Z is overwritten as well."""
+    K = Z.shape[0]
+    if code == 0:
+        _softmax(Z, n, work)
+        mean = work[2]
+        for i in range(n):
+            mean[i] = ZERO
+        for k in range(K):
+            for i in range(n):
+                mean[i] += Z[k, i] * V[k, i]
+        for k in range(K):
+            for i in range(n):
+                V[k, i] = w[i] * Z[k, i] * (V[k, i] - mean[i])
+    elif code == 1:
+        for i in range(n):
+            Z[y[i], i] = -Z[y[i], i]
+        for k in range(K):
+            for i in range(n):
+                V[k, i] = TWO * w[i] * V[k, i] if ONE + Z[k, i] > ZERO else ZERO
+    else:
+        for k in range(K):
+            for i in range(n):
+                V[k, i] *= w[i]
+
+
+@compiled
+def trace(code: Any, Z: Any, y: Any, n: Any, work: Any, out: Any) -> None:
+    """Trace of the Hessian in z of the first n columns of Z (K, n), which is overwritten, into `out`."""
+    K = Z.shape[0]
+    if code == 0:
+        _softmax(Z, n, work)
+        for i in range(n):
+            out[i] = ONE
+        for k in range(K):
+            for i in range(n):
+                out[i] -= Z[k, i] * Z[k, i]
+    elif code == 1:
+        for i in range(n):
+            Z[y[i], i] = -Z[y[i], i]
+            out[i] = ZERO
+        for k in range(K):
+            for i in range(n):
+                out[i] += TWO if ONE + Z[k, i] > ZERO else ZERO
+    else:
+        for i in range(n):
+            out[i] = np.float32(K)

@@ -56,6 +56,10 @@ class Perceptron(Loss):
         """Zeros."""
         return np.zeros_like(V)
 
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """Zeros."""
+        return np.zeros(len(Z), dtype=Z.dtype)
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """Zeros."""
         return np.zeros_like(frequencies)

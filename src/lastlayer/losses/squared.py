@@ -57,6 +57,10 @@ class Squared(Loss):
         """The direction itself."""
         return V.copy()
 
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """K."""
+        return np.full(len(Z), Z.shape[1], dtype=Z.dtype)
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """The shares themselves."""
         return frequencies.copy()

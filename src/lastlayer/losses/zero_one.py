@@ -49,6 +49,10 @@ class ZeroOne(Loss):
         """Zeros."""
         return np.zeros_like(V)
 
+    def trace(self, Z: FloatArray, y: Array) -> FloatArray:
+        """Zeros."""
+        return np.zeros(len(Z), dtype=Z.dtype)
+
     def constant_scores(self, frequencies: Float64) -> Float64:
         """The most frequent class first."""
         return frequencies.copy()

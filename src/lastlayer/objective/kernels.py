@@ -8,7 +8,7 @@ import numpy as np
 
 from lastlayer._compiled import compiled
 from lastlayer.linear.kernels import add_gradient, add_scores
-from lastlayer.losses.kernels import differentiate
+from lastlayer.losses.kernels import bend, differentiate, trace
 
 CACHE = 200_000
 """Bytes of rows that stay in a core's second-level cache beside the weights and their gradient."""
@@ -93,6 +93,74 @@ def loss_block(
                 p = P[k]
                 for i in range(n):
                     p[start + i] = Z[k, i]
+
+
+@compiled
+def hessian_block(
+    X: Any, W: Any, added: Any, y: Any, w: Any, S: Any, first: Any, code: Any, micro: Any, G: Any
+) -> None:  # fmt: skip
+    """Add the Hessian at S times the direction (W, added) to G (K, D + 1), for the rows of X; rows are read once."""
+    K, D = W.shape
+    Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
+    work, part = np.empty((4, micro), np.float32), np.zeros((K, D), np.float32)
+    since = 0
+    for start in range(0, X.shape[0], micro):
+        stop = min(start + micro, X.shape[0])
+        n, here = stop - start, first + start
+        for k in range(K):
+            s = S[k]
+            for i in range(n):
+                Z[k, i] = s[here + i]
+                V[k, i] = added[k]
+        add_scores(X[start:stop], W, V)
+        bend(code, Z, V, y[here : here + n], w[here : here + n], n, work)
+        since = _backward(X[start:stop], V, n, part, since, G, stop == X.shape[0])
+
+
+@compiled
+def bend_block(y: Any, w: Any, S: Any, P: Any, first: Any, code: Any, micro: Any) -> None:
+    """Overwrite P (K, n_rows), the change of the scores, with the weighted Hessian in z at S times it."""
+    K = S.shape[0]
+    Z, V, work = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32), np.empty((4, micro), np.float32)
+    for start in range(0, P.shape[1], micro):
+        n, here = min(micro, P.shape[1] - start), first + start
+        for k in range(K):
+            s, p = S[k], P[k]
+            for i in range(n):
+                Z[k, i] = s[here + i]
+                V[k, i] = p[start + i]
+        bend(code, Z, V, y[here : here + n], w[here : here + n], n, work)
+        for k in range(K):
+            p = P[k]
+            for i in range(n):
+                p[start + i] = V[k, i]
+
+
+@compiled
+def trace_block(y: Any, S: Any, first: Any, last: Any, code: Any, micro: Any, out: Any) -> None:
+    """Trace of the Hessian in z of the rows `first` to `last` of S, into `out` (N,)."""
+    K = S.shape[0]
+    Z, work = np.zeros((K, micro), np.float32), np.empty((4, micro), np.float32)
+    for here in range(first, last, micro):
+        n = min(micro, last - here)
+        for k in range(K):
+            s = S[k]
+            for i in range(n):
+                Z[k, i] = s[here + i]
+        trace(code, Z, y[here : here + n], n, work, out[here : here + n])
+
+
+@compiled
+def new_change(S: Any, C: Any, A: Any, added: Any, first: Any, pending: Any) -> None:
+    """``S += pending · C; C = A + added`` for the rows from `first` on, A (K, n_rows)."""
+    n = A.shape[1]
+    for k in range(S.shape[0]):
+        s, c, a = S[k], C[k], A[k]
+        if pending != 0:
+            for i in range(n):
+                s[first + i] += pending * c[first + i]
+        for i in range(n):
+            c[first + i] = a[i] + added[k]
 
 
 @compiled

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from lastlayer._arrays import Float64, FloatArray
+from lastlayer.linear.threads import parallel
 from lastlayer.objective.terms import N_SUMS
-from lastlayer.solvers.base import CurvedPoint, Line, LineValue
+from lastlayer.solvers.base import Line, LineValue, SampledPoint
 
 if TYPE_CHECKING:
     from lastlayer.objective.problem import Objective
 
 
 @final
-class ObjectivePoint(CurvedPoint):
+class ObjectivePoint(SampledPoint):
     """The objective at one value of the parameters.
 
     Parameters
@@ -84,25 +85,32 @@ class ObjectivePoint(CurvedPoint):
 
     def hessian_times(self, direction: Float64) -> Float64:
         """``H v`` of J: one pass."""
-        ex, loss = self.problem.examples, self.problem.loss
-        scores = self.scores
-        right, added = self.problem.factors(direction)
-        change = np.empty_like(scores)
-
-        def term(start: int, stop: int) -> Float64:
-            ex.rows.product(right, added, change, start, stop)
-            P = loss.hessian_times(scores[:, start:stop].T.copy(), change[:, start:stop].T, ex.y[start:stop]).T
-            if ex.weights is not None:
-                P = P * ex.weights[start:stop]
-            part = np.empty((len(P), ex.rows.n_features + 1))
-            part[:, :-1] = ex.rows.back_product(np.ascontiguousarray(P), start, stop)
-            part[:, -1] = P.sum(axis=1, dtype=np.float64)
-            return part
-
-        product = self.problem.finish(ex.rows.sum_over(term))
-        self.problem.count(2)
-        product[:-1] += self.problem.penalty.gradient(direction[:-1])
+        problem, scores = self.problem, self.scores
+        right, added = problem.factors(direction)
+        rows = problem.examples.rows
+        total = rows.sum_over(lambda a, b: problem.terms.hessian((a, b), right, added, scores))
+        problem.count(2)
+        product = problem.finish(total.reshape(problem.examples.n_outputs, -1))
+        product[:-1] += problem.penalty.gradient(direction[:-1])
         return product
+
+    def sample(self, n_rows: int, seed: tuple[int, ...]) -> ObjectivePoint:
+        """Draw about `n_rows` rows for estimates of the Hessian at this point; the value on them means nothing.
+
+        Row i is drawn with probability ``min(1, n_rows (0.9 τᵢ / Σ τ + 0.1 / N))`` and weighted by its inverse, τᵢ the
+        trace of its Hessian in z times its weight: rows that are predicted with confidence hardly bend the objective.
+        """
+        problem, scores = self.problem, self.scores
+        ex = problem.examples
+        tau = np.empty(len(ex.rows), dtype=scores.dtype)
+        parallel(lambda leaf: problem.terms.traces(leaf, scores, tau), ex.rows.leaves(), ex.rows.threads)
+        if ex.weights is not None:
+            tau *= ex.weights
+        total = float(tau.sum(dtype=np.float64))
+        share = n_rows * (0.9 * tau / total + 0.1 / len(tau)) if total > 0 else np.full(len(tau), n_rows / len(tau))
+        chosen = np.flatnonzero(np.random.default_rng(seed).random(len(tau)) < share)
+        inverse = 1.0 / np.minimum(1.0, share[chosen])
+        return ObjectivePoint(problem.part(chosen, inverse), self._params, np.ascontiguousarray(scores[:, chosen]))
 
     def under(self, problem: Objective) -> ObjectivePoint:
         """The same point of the same objective with another λ: nothing is computed again."""

@@ -25,6 +25,7 @@ from lastlayer.solvers.base import (
     MISTAKES,
     QUADRATIC,
     ROWS,
+    SAMPLES,
     SMOOTH,
     RowProblem,
 )
@@ -32,10 +33,18 @@ from lastlayer.solvers.base import (
 
 @final
 @dataclass
+class _Counter:
+    """Passes over the data."""
+
+    passes: float = 0.0
+
+
+@final
+@dataclass
 class _Shared:
     """What objectives of the same rows and different λ share: the count of passes, and what is computed once."""
 
-    passes: float = 0.0
+    counter: _Counter
     yardstick: float | None = None
     moment: float | None = None
     terms: tuple[Loss, Terms] | None = None
@@ -91,9 +100,9 @@ class Objective(RowProblem):
         threads: int | None = None,
         intercept: bool = True,
     ) -> None:
-        self._build(prepare(Z, y, n_classes, sample_weight, threads, intercept), loss, l2, _Shared())
+        self._build(prepare(Z, y, n_classes, sample_weight, threads, intercept), loss, l2, _Shared(_Counter()))
 
-    def _build(self, examples: Examples, loss: Loss, l2: float, shared: _Shared) -> None:
+    def _build(self, examples: Examples, loss: Loss, l2: float, shared: _Shared, share: float = 1.0) -> None:
         if not (np.isfinite(l2) and l2 >= 0):
             raise InputError(f"l2 is {l2}; a finite number of at least 0 is needed")
         if examples.y.ndim == 2 and not loss.is_quadratic:
@@ -103,11 +112,12 @@ class Objective(RowProblem):
         self.l2 = float(l2)
         self.penalty = L2(self.l2 * examples.scale() ** 2)
         self._shared = shared
+        self._share = share
 
     def with_l2(self, l2: float) -> Objective:
         """The same objective with another λ; rows, statistics and the count of passes are shared."""
         other = Objective.__new__(Objective)
-        other._build(self.examples, self.loss, l2, self._shared)
+        other._build(self.examples, self.loss, l2, self._shared, self._share)
         return other
 
     def with_weights(self, weights: Float64) -> Objective:
@@ -121,7 +131,21 @@ class Objective(RowProblem):
         equal = bool((used == used[0]).all())
         scaled = None if equal else (used * (len(used) / used.sum())).astype(self.examples.rows.dtype)
         other = Objective.__new__(Objective)
-        other._build(replace(self.examples, weights=scaled), self.loss, self.l2, _Shared())
+        other._build(replace(self.examples, weights=scaled), self.loss, self.l2, _Shared(_Counter()))
+        return other
+
+    def part(self, chosen: IntArray, weights: Array) -> Objective:
+        """The same objective over some rows, which are copied, each counting `weights` times; passes are shared."""
+        ex = self.examples
+        rows = ex.rows.take(chosen)
+        # The mean divides by the rows there are: weights bring it back to the mean over all of them.
+        weights = weights * (len(chosen) / len(ex.rows))
+        if ex.weights is not None:
+            weights = weights * ex.weights[chosen]
+        part = replace(ex, rows=rows, y=ex.y[chosen], weights=weights.astype(rows.dtype))
+        other = Objective.__new__(Objective)
+        share = self._share * len(chosen) / len(ex.rows)
+        other._build(part, self.loss, self.l2, _Shared(self._shared.counter), share)
         return other
 
     @property
@@ -136,7 +160,7 @@ class Objective(RowProblem):
         if self.loss.has_gradient:
             offered.add(GRADIENT)
         if self.loss.is_smooth:
-            offered |= {SMOOTH, CURVATURE_BOUND, HESSIAN}
+            offered |= {SMOOTH, CURVATURE_BOUND, HESSIAN, SAMPLES}
         if self.loss.is_quadratic:
             offered.add(QUADRATIC)
         return frozenset(offered)
@@ -144,7 +168,7 @@ class Objective(RowProblem):
     @property
     def passes(self) -> float:
         """Passes so far; half a pass is one product."""
-        return self._shared.passes
+        return self._shared.counter.passes
 
     def start(self) -> Float64:
         """Zero weights and the best constant prediction (zeros without a bias)."""
@@ -195,7 +219,7 @@ class Objective(RowProblem):
 
     def count(self, products: int) -> None:
         """Half a pass more for each product with all rows."""
-        self._shared.passes += 0.5 * products
+        self._shared.counter.passes += 0.5 * products * self._share
 
     def means(self, sums: Float64) -> tuple[float, Float64]:
         """Mean loss and its gradient (D + 1, K) from the sum of the leaves' parts."""
@@ -272,7 +296,7 @@ class Objective(RowProblem):
         P *= weights[:, None]
         gradient = X.T @ P / len(rows)
         gradient[:-1] += self.penalty.gradient(params[:-1])
-        self._shared.passes += len(rows) / self.n_rows
+        self._shared.counter.passes += self._share * len(rows) / self.n_rows
         return float(losses.sum() / len(rows) + self.penalty.value(params[:-1])), gradient
 
     def to_outside(self, params: Float64) -> tuple[Float64, Float64]:

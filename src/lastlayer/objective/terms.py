@@ -22,7 +22,7 @@ COMPILED_FROM = 2**22
 """Numbers in Z from which on the compiled loops pay for being loaded (0.6 s)."""
 NARROW = 48
 """Most classes for which our own product is faster than BLAS."""
-WIDE_MICRO = 128
+ELEMENTWISE = 128
 """Rows at a time where BLAS makes the products."""
 
 
@@ -49,6 +49,14 @@ class Terms(ABC):
     @abstractmethod
     def gradient(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray | None, pending: float) -> Float64:
         """``S += pending C``; value (slope and curvature zero) and gradient at S."""
+
+    @abstractmethod
+    def hessian(self, leaf: tuple[int, int], right: FloatArray, added: FloatArray, S: FloatArray) -> Float64:
+        """The loss's Hessian at S times a direction with the factors `right` and `added`: (K, D + 1), flattened."""
+
+    @abstractmethod
+    def traces(self, leaf: tuple[int, int], S: FloatArray, out: FloatArray) -> None:
+        """Trace of each row's Hessian in z at S, into the leaf's part of `out` (N,)."""
 
 
 def choose_terms(examples: Examples, loss: Loss) -> Terms:
@@ -107,6 +115,24 @@ class PlainTerms(Terms):
         _advance(leaf, S, C, pending)
         return self._gradient_at(leaf, S[:, slice(*leaf)].copy())
 
+    def hessian(self, leaf: tuple[int, int], right: FloatArray, added: FloatArray, S: FloatArray) -> Float64:
+        """Two products."""
+        ex, span = self.examples, slice(*leaf)
+        V = np.empty((len(S), leaf[1] - leaf[0]), S.dtype)
+        ex.rows.product_of(right, added, V, *leaf)
+        P = self.loss.hessian_times(S[:, span].T.copy(), V.T, ex.y[span]).T
+        if ex.weights is not None:
+            P = P * ex.weights[span]
+        G = np.empty((len(S), ex.rows.n_features + 1))
+        G[:, :-1] = ex.rows.back_product(np.ascontiguousarray(P), *leaf)
+        G[:, -1] = P.sum(axis=1, dtype=np.float64)
+        return G.ravel()
+
+    def traces(self, leaf: tuple[int, int], S: FloatArray, out: FloatArray) -> None:
+        """Elementwise work only."""
+        span = slice(*leaf)
+        out[span] = self.loss.trace(S[:, span].T.copy(), self.examples.y[span])
+
     def _gradient_at(self, leaf: tuple[int, int], P: FloatArray) -> Float64:
         """From scores of the leaf, which are overwritten."""
         ex, span = self.examples, slice(*leaf)
@@ -137,8 +163,7 @@ class CompiledTerms(Terms):
         from lastlayer.objective import kernels
 
         weights = np.ones(len(examples.rows), np.float32) if examples.weights is None else examples.weights
-        fits = max(8, min(64, kernels.CACHE // (4 * examples.rows.n_features) // 8 * 8))
-        micro = fits if examples.n_outputs <= NARROW else WIDE_MICRO
+        micro = max(8, min(64, kernels.CACHE // (4 * examples.rows.n_features) // 8 * 8))
         return cls(examples, code, weights, micro, kernels)
 
     @property
@@ -168,8 +193,7 @@ class CompiledTerms(Terms):
                     X, W, added, ex.y, self.weights, S, C, a, step, self.code, gradient, self.micro, G, sums
                 )  # fmt: skip
                 continue
-            _advance((a, b), S, C, pending)
-            np.add(W @ X.T, added[:, None], out=C[:, a:b])
+            kernels.new_change(S, C, W @ X.T, added, a, step)
             P = np.empty((len(W), b - a if gradient else 0), np.float32)
             self._losses(a, b, S, C, 0.0, 1.0, P, sums)
             if gradient:
@@ -200,12 +224,32 @@ class CompiledTerms(Terms):
         sums[1:] = 0.0
         return np.concatenate([sums, G.ravel()])
 
+    def hessian(self, leaf: tuple[int, int], right: FloatArray, added: FloatArray, S: FloatArray) -> Float64:
+        """Rows are read once for both products."""
+        ex, kernels = self.examples, self.kernels
+        W = np.ascontiguousarray(right.T)
+        G = np.zeros((len(S), ex.rows.n_features + 1))
+        for a, b in ex.rows.pieces(*leaf):
+            X = np.ascontiguousarray(ex.rows.block(a, b))
+            if self.narrow:
+                kernels.hessian_block(X, W, added, ex.y, self.weights, S, a, self.code, self.micro, G)
+                continue
+            P = W @ X.T + added[:, None]
+            kernels.bend_block(ex.y, self.weights, S, P, a, self.code, ELEMENTWISE)
+            _add_back(G, P, X)
+        return G.ravel()
+
+    def traces(self, leaf: tuple[int, int], S: FloatArray, out: FloatArray) -> None:
+        """Elementwise work only."""
+        self.kernels.trace_block(self.examples.y, S, *leaf, self.code, ELEMENTWISE, out)
+
     def _losses(
         self, a: int, b: int, S: FloatArray, C: FloatArray, pending: float, step: float, P: FloatArray, sums: Float64
     ) -> None:
         self.kernels.loss_block(
-            self.examples.y, self.weights, S, C, a, b - a, np.float32(pending), np.float32(step), self.code, 64, P, sums
-        )
+            self.examples.y, self.weights, S, C, a, b - a,
+            np.float32(pending), np.float32(step), self.code, ELEMENTWISE, P, sums,
+        )  # fmt: skip
 
 
 def _add_back(G: Float64, P: FloatArray, X: FloatArray) -> None:

@@ -22,11 +22,14 @@ from lastlayer.solvers import (
     ExactLineSearch,
     FactoredInverse,
     GradientDescent,
+    Newton,
+    NewtonCG,
     PerceptronRule,
     Point,
     Preconditioner,
     PseudoInverse,
     Record,
+    SampledNewton,
     Scheduled,
     Solution,
     Solver,
@@ -34,15 +37,28 @@ from lastlayer.solvers import (
 )
 from lastlayer.solvers.steps import polynomial_decay
 
-SOLVERS = ("auto", "closed_form", "lbfgs", "gradient_descent", "perceptron")
+SOLVERS = (
+    "auto",
+    "closed_form",
+    "lbfgs",
+    "sampled_newton",
+    "newton",
+    "newton_cg",
+    "gradient_descent",
+    "dual",
+    "perceptron",
+)
 AUTO = {
     "squared": "closed_form",
     "cross_entropy": "lbfgs",
     "squared_hinge": "lbfgs",
-    "hinge": "gradient_descent",
+    "hinge": "dual",
+    "crammer_singer": "gradient_descent",
     "perceptron": "perceptron",
 }
-ROTATES = ("lbfgs", "closed_form")
+ROTATES = ("lbfgs", "sampled_newton", "newton_cg", "closed_form")
+SAMPLED_FROM = 2**22
+"""Least numbers in Z for which samples are drawn: with fewer L-BFGS takes no time anyway."""
 THIN_ROWS, THIN_COLUMNS = 6000, 512
 """Most rows and least columns for which rotating into the span of the rows is worth its QR decomposition."""
 
@@ -126,7 +142,7 @@ def fit_linear(
     max_iter : int
         Most iterations; epochs for the perceptron.
     start : tuple of ndarray, optional
-        (W, b) to begin with.
+        (W, b) to begin with, where that is better than a constant prediction.
     fit_intercept : bool
         Whether there is a bias.
     seed : int
@@ -152,6 +168,29 @@ def fit_linear(
     others have some; it gets weights near zero and a bias that makes it improbable.
     """
     chosen = solver_name(solver, loss)
+    if solver == "auto" and chosen == "dual" and not l2 > 0:
+        chosen = "gradient_descent"  # without a penalty there is no dual to bound the gap with
+    if chosen == "dual":
+        from lastlayer.selection.hinge import fit_hinge  # which builds on this module
+
+        if loss != "hinge":
+            raise InputError(
+                f"Solver dual cannot minimise the {loss} loss: its dual has no boxes", "It goes with the loss hinge"
+            )
+        return fit_hinge(
+            Z,
+            y,
+            n_classes,
+            l2=l2,
+            sample_weight=sample_weight,
+            gap=tol if gap is None else gap,
+            max_iter=max_iter,
+            fit_intercept=fit_intercept,
+            seed=seed,
+            threads=threads,
+            callback=callback,
+            progress=progress,
+        )
     with single_blas_thread(), progress.task("fit", max_iter) as task:
 
         def report(record: Record, params: Float64) -> bool:
@@ -164,14 +203,21 @@ def fit_linear(
             Z, basis = thin(Z)
         objective = Objective(Z, y, n_classes, by_name(loss), l2, sample_weight, threads, fit_intercept)
         refuse_one_class(objective)
+        if solver == "auto" and chosen == "lbfgs" and sampling_pays(objective):
+            chosen = "sampled_newton"
         method = make_solver(chosen, objective, tol, max_iter, seed, gap)
         point = None if start is None else _begin(objective, start, basis)
         return finish(objective, method.minimise(objective, point, report), chosen, basis)
 
 
 def _begin(objective: Objective, start: tuple[FloatArray, FloatArray], basis: ThinBasis | None) -> Point:
+    """The start given, unless the constant prediction is better: its scores would spend digits for nothing."""
     W, b = np.asarray(start[0], np.float64), np.asarray(start[1], np.float64)
-    return objective.at(objective.to_inside(*((W, b) if basis is None else basis.start(W, b))))
+    given = objective.at(objective.to_inside(*((W, b) if basis is None else basis.start(W, b))))
+    if not objective.loss.is_smooth:
+        return given
+    constant = objective.at(objective.start())
+    return given if given.value <= constant.value else constant
 
 
 def rotation_pays(Z: Array) -> bool:
@@ -227,9 +273,23 @@ def make_solver(
             return ClosedForm(_nothing(), tol, max_iter)  # refused by `minimise`, before any work
         return ClosedForm(exact_inverse(objective, objective.examples.second_moments(None)), tol, max_iter)
     promise = 0.1 * tol if gap is None else gap
+    if name == "newton":
+        return Newton(tol, max_iter)
     if not objective.loss.is_smooth:
         return LBFGS(None, tol, promise, max_iter)  # refused by `minimise`, before any work
-    return LBFGS(preconditioner(objective, objective.examples.second_moments()), tol, promise, max_iter)
+    inverse = preconditioner(objective, objective.examples.second_moments())
+    if name == "newton_cg":
+        return NewtonCG(inverse, tol, max_iter)
+    if name == "sampled_newton":
+        return SampledNewton(inverse, tol, promise, max_iter, seed=seed)
+    return LBFGS(inverse, tol, promise, max_iter)
+
+
+def sampling_pays(objective: Objective) -> bool:
+    """Whether there are so many rows that a sample of them describes the Hessian at a fraction of a pass."""
+    rows = objective.examples.rows
+    many = len(rows) * rows.n_features >= SAMPLED_FROM and len(rows) >= 16 * rows.n_features
+    return many and rows.dtype == np.float32
 
 
 def _nothing() -> Preconditioner:

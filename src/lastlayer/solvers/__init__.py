@@ -25,6 +25,7 @@ from lastlayer.solvers.lbfgs import LBFGS
 from lastlayer.solvers.newton import Newton, NewtonCG
 from lastlayer.solvers.perceptron_rule import PerceptronRule
 from lastlayer.solvers.preconditioner import FactoredInverse, Preconditioner, PseudoInverse
+from lastlayer.solvers.sampled_newton import SampledNewton
 from lastlayer.solvers.schedules import Plateau, PlateauState
 from lastlayer.solvers.steps import Armijo, ExactLineSearch, Schedule, Scheduled, StepRule, StrongWolfe
 from lastlayer.solvers.stochastic import SGD
@@ -67,6 +68,7 @@ __all__ = [
     "PseudoInverse",
     "Record",
     "RowProblem",
+    "SampledNewton",
     "Schedule",
     "Scheduled",
     "Solution",

@@ -23,6 +23,7 @@ QUADRATIC = "a quadratic form"
 MISTAKES = "a rule for mistakes"
 ROWS = "a sum over rows"
 HESSIAN = "second derivatives"
+SAMPLES = "second derivatives of samples of rows"
 
 
 class StopReason(Enum):
@@ -109,6 +110,14 @@ class CurvedPoint(Point):
     @abstractmethod
     def hessian_times(self, direction: Float64) -> Float64:
         """The Hessian here (a generalised one where it jumps) times a direction of the shape of the parameters."""
+
+
+class SampledPoint(CurvedPoint):
+    """A point of a sum over rows whose second derivatives may be estimated from some of the rows (`SAMPLES`)."""
+
+    @abstractmethod
+    def sample(self, n_rows: int, seed: tuple[int, ...]) -> CurvedPoint:
+        """The point on about `n_rows` rows; its `hessian_times` is an unbiased estimate, and costs so much less."""
 
 
 class Problem(ABC):

@@ -87,14 +87,14 @@ class LBFGS(Solver):
         point = start or problem.at(problem.start())
         gradient = point.gradient
         applied = self._apply(gradient)
-        pairs: deque[_Pair] = deque(maxlen=self.memory)
+        pairs: Pairs = deque(maxlen=self.memory)
         norm = problem.norm(gradient)
         stop = recorder.add(0, point, norm, 0.0)
         scale = 1e-6 * abs(point.value)
         stalled = 0
         iteration = 0
         while not stop:
-            direction = -self._inverse_hessian_times(gradient, applied, pairs)
+            direction = -inverse_hessian_times(gradient, applied, pairs)
             slope = float(np.vdot(gradient, direction))
             promised, size = -0.5 * slope, max(abs(point.value), scale)
             if (norm <= self.tol and promised <= self.gap * size) or promised <= (10 * problem.rounding) ** 2 * size:
@@ -113,7 +113,7 @@ class LBFGS(Solver):
             point = line.move(step)
             new_gradient = point.gradient
             new_applied = self._apply(new_gradient)
-            _remember(pairs, step * direction, new_gradient - gradient, new_applied - applied)
+            remember(pairs, step * direction, new_gradient - gradient, new_applied - applied)
             gradient, applied = new_gradient, new_applied
             norm = problem.norm(gradient)
             iteration += 1
@@ -126,32 +126,50 @@ class LBFGS(Solver):
     def _apply(self, gradient: Float64) -> Float64:
         return gradient if self.preconditioner is None else self.preconditioner.apply(gradient)
 
-    def _inverse_hessian_times(self, gradient: Float64, applied: Float64, pairs: deque[_Pair]) -> Float64:
-        """The two-loop recursion; P⁻¹ is linear, so that it is only ever applied to gradients, once each."""
-        q, r = gradient.copy(), applied.copy()
-        alphas = []
-        for pair in reversed(pairs):
-            alpha = float(np.vdot(pair.s, q)) / pair.product
-            alphas.append(alpha)
-            q -= alpha * pair.y
-            r -= alpha * pair.applied
-        if pairs:
-            r *= pairs[-1].gamma
-        for pair, alpha in zip(pairs, reversed(alphas)):
-            r += (alpha - float(np.vdot(pair.y, r)) / pair.product) * pair.s
-        return r
+
+def inverse_hessian_times(gradient: Float64, applied: Float64, pairs: Pairs) -> Float64:
+    """The two-loop recursion with ``γ P⁻¹`` in its middle.
+
+    P⁻¹ is linear: it is applied to gradients only (`applied` is P⁻¹ gradient), once each.
+    """
+    _, alphas = first_loop(gradient, pairs)
+    r = applied.copy()
+    for pair, alpha in zip(pairs, alphas):
+        r -= alpha * pair.applied
+    if pairs:
+        r *= pairs[-1].gamma
+    return second_loop(r, alphas, pairs)
 
 
-def _remember(pairs: deque[_Pair], s: Float64, y: Float64, applied: Float64) -> None:
+def first_loop(gradient: Float64, pairs: Pairs) -> tuple[Float64, list[float]]:
+    """What is left of the gradient when the pairs have taken their part, and the parts, oldest pair first."""
+    q = gradient.copy()
+    alphas = []
+    for pair in reversed(pairs):
+        alpha = float(np.vdot(pair.s, q)) / pair.product
+        alphas.append(alpha)
+        q -= alpha * pair.y
+    return q, alphas[::-1]
+
+
+def second_loop(r: Float64, alphas: list[float], pairs: Pairs) -> Float64:
+    """The inverse Hessian times the gradient, from the initial inverse Hessian times what was left, overwritten."""
+    for pair, alpha in zip(pairs, alphas):
+        r += (alpha - float(np.vdot(pair.y, r)) / pair.product) * pair.s
+    return r
+
+
+def remember(pairs: Pairs, s: Float64, y: Float64, applied: Float64) -> None:
+    """Keep a pair whose curvature is positive."""
     product = float(np.vdot(s, y))
     preconditioned = float(np.vdot(y, applied))
     if product > 0.0 and preconditioned > 0.0:
-        pairs.append(_Pair(s, y, applied, product, product / preconditioned))
+        pairs.append(Pair(s, y, applied, product, product / preconditioned))
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Pair:
+class Pair:
     """Step s, change y of the gradient, P⁻¹ y, s·y, and the scale γ."""
 
     s: Float64
@@ -159,3 +177,6 @@ class _Pair:
     applied: Float64
     product: float
     gamma: float
+
+
+Pairs = deque[Pair]
