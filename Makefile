@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types imports bench-main clean
+.PHONY: demo test lint types imports bench-main bench-solvers bench-gpu clean
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,13 @@ types: $(VENV)/.test
 
 imports: $(VENV)/.test
 	$(BIN)/lint-imports
+
+# MNIST=FOLDER CIFAR=FOLDER (train/CLASS/*) or ARRAYS=FOLDER; PEERS=VENV/bin/python for scikit-learn-intelex and PyTorch
+bench-solvers: $(VENV)/.core
+	$(BIN)/python benchmarks/solvers.py --cut-at-target $(if $(MNIST),--mnist $(MNIST)) $(if $(CIFAR),--cifar $(CIFAR)) $(if $(ARRAYS),--arrays $(ARRAYS)) $(if $(PEERS),--peers-python $(PEERS)) $(foreach name,$(ONLY),--only $(name))
+
+bench-gpu: $(VENV)/.core
+	$(BIN)/python benchmarks/gpu.py $(if $(ARRAYS),--arrays $(ARRAYS))
 
 clean:
 	rm -rf $(VENV) dist

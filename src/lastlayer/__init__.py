@@ -6,10 +6,10 @@ The whole program is one equation, and the folders are its symbols::
 
     xᵢ, yᵢ     images and labels                 lastlayer/data/
     φ          what the image becomes            lastlayer/representations/
-    W, b       the last layer, z = φ(x) W + b    lastlayer/linear.py
+    W, b       the last layer, z = φ(x) W + b    lastlayer/linear/
     L          the price of a score              lastlayer/losses/
     (λ/2)‖W‖²  the price of large weights        lastlayer/penalties.py
-    Σᵢ         the mean over the data            lastlayer/objective.py
+    Σᵢ         the mean over the data            lastlayer/objective/
     argmin     how the minimum is found          lastlayer/solvers/
     λ          how it is chosen                  lastlayer/selection/
 
@@ -19,7 +19,7 @@ Around it: `lastlayer.evaluation` (scores with intervals), `lastlayer.report` (t
 
 >>> import lastlayer
 >>> sorted(name for name in dir(lastlayer) if name.islower())
-['check', 'check_gradient', 'evaluate', 'load', 'predict', 'train']
+['check', 'check_gradient', 'evaluate', 'load', 'predict', 'probe', 'sweep', 'train']
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _PUBLIC = {
     "evaluate": "lastlayer.pipeline",
     "load": "lastlayer.pipeline",
     "predict": "lastlayer.pipeline",
+    "probe": "lastlayer.pipeline",
+    "sweep": "lastlayer.pipeline",
     "train": "lastlayer.pipeline",
 }
 
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from lastlayer.pipeline import evaluate as evaluate
     from lastlayer.pipeline import load as load
     from lastlayer.pipeline import predict as predict
+    from lastlayer.pipeline import probe as probe
+    from lastlayer.pipeline import sweep as sweep
     from lastlayer.pipeline import train as train
     from lastlayer.solvers import check_gradient as check_gradient
 

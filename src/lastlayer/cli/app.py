@@ -20,6 +20,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("lastlayer.cli.demo", "Offline tour on real digits that ship with scikit-learn."),
     "check": ("lastlayer.cli.check", "Inspect labelled images; train nothing."),
     "train": ("lastlayer.cli.train", "Labelled images in, an honest and inspectable classifier out."),
+    "probe": ("lastlayer.cli.probe", "Linear probe on embedding arrays, by a stated protocol."),
+    "sweep": ("lastlayer.cli.sweep", "Compare representations by cross-validation; the test split is not touched."),
     "evaluate": ("lastlayer.cli.evaluate", "Score a trained model on its test split or on new data."),
     "predict": ("lastlayer.cli.predict", "Label images."),
     "info": ("lastlayer.cli.info", "What a run or model file holds."),

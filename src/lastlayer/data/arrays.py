@@ -190,7 +190,7 @@ def load_npy(path: Path) -> Array:
     """
     try:
         with open(path, "rb") as file:
-            dtype, shape = _npy_header(file, path.name)
+            dtype, shape = read_npy_header(file, path.name)
             if 0 in shape:
                 return np.empty(shape, dtype=dtype)
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -201,7 +201,8 @@ def load_npy(path: Path) -> Array:
     return array
 
 
-def _npy_header(file: IO[bytes], name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def read_npy_header(file: IO[bytes], name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape from the header of an .npy file, checked."""
     version = npy.read_magic(file)
     if version == (1, 0):
         shape, _, dtype = npy.read_array_header_1_0(file)
@@ -234,7 +235,7 @@ def read_npz(path: Path) -> Listing:
                     f"{path.name} unpacks to {total:,} bytes",
                     "Save images and labels as two .npy files: these are not read into memory",
                 )
-            arrays = {key: _member(archive, members[key], f"{path.name}:{key}") for key in wanted}
+            arrays = {key: read_member(archive, members[key], f"{path.name}:{key}") for key in wanted}
     except InputError:
         raise
     except _UNREADABLE as error:
@@ -272,11 +273,11 @@ def _find_pairs(members: dict[str, zipfile.ZipInfo], path: Path) -> list[tuple[i
     return pairs
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Array:
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Array:
     """Read one array, after comparing what its header promises with what the archive says it holds."""
     with archive.open(info, mode="r") as file:
         start = io.BytesIO(file.read(min(info.file_size, 1 << 16)))
-        dtype, shape = _npy_header(start, name)
+        dtype, shape = read_npy_header(start, name)
         if start.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
             raise InputError(f"{name} has {info.file_size:,} bytes, not those of an array of shape {shape}")
     with archive.open(info, mode="r") as file:

@@ -52,7 +52,7 @@ class ObjectivePoint(SampledPoint):
             self._scores, self._pending = self.problem.scores(self._params), None
         if self._pending is not None:
             (step, change), self._pending = self._pending, None
-            self._scores += self._scores.dtype.type(step) * change
+            self._scores += float(step) * change
         return self._scores
 
     def take_scores(self) -> tuple[FloatArray, tuple[float, FloatArray] | None]:
@@ -102,7 +102,7 @@ class ObjectivePoint(SampledPoint):
         """
         problem, scores = self.problem, self.scores
         ex = problem.examples
-        tau = np.empty(len(ex.rows), dtype=scores.dtype)
+        tau = np.empty(len(ex.rows), dtype=ex.rows.dtype)
         parallel(lambda leaf: problem.terms.traces(leaf, scores, tau), ex.rows.leaves(), ex.rows.threads)
         if ex.weights is not None:
             tau *= ex.weights
@@ -110,7 +110,7 @@ class ObjectivePoint(SampledPoint):
         share = n_rows * (0.9 * tau / total + 0.1 / len(tau)) if total > 0 else np.full(len(tau), n_rows / len(tau))
         chosen = np.flatnonzero(np.random.default_rng(seed).random(len(tau)) < share)
         inverse = 1.0 / np.minimum(1.0, share[chosen])
-        return ObjectivePoint(problem.part(chosen, inverse), self._params, np.ascontiguousarray(scores[:, chosen]))
+        return ObjectivePoint(problem.part(chosen, inverse), self._params, ex.rows.choose(scores, chosen))
 
     def under(self, problem: Objective) -> ObjectivePoint:
         """The same point of the same objective with another λ: nothing is computed again."""
@@ -145,7 +145,7 @@ class ObjectiveLine(Line):
         self._penalty = problem.penalty.along(begin.params[:-1], direction[:-1])
         self._penalty_value = problem.penalty.value(begin.params[:-1])
         self.scores, pending = begin.take_scores()
-        step, self.change = (0.0, np.empty_like(self.scores)) if pending is None else pending
+        step, self.change = (0.0, problem.examples.rows.empty(len(self.scores))) if pending is None else pending
         right, added = problem.factors(direction)
         ahead = begin.whole_step
         sums = problem.examples.rows.sum_over(

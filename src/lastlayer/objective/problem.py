@@ -12,11 +12,11 @@ from typing import final
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
+from lastlayer.linear.device import is_tensor
 from lastlayer.linear.examples import Examples, prepare
-from lastlayer.linear.threads import parallel
 from lastlayer.losses.base import Loss
 from lastlayer.objective.point import ObjectivePoint
-from lastlayer.objective.terms import N_SUMS, Terms, choose_terms
+from lastlayer.objective.terms import N_SUMS, Terms, choose_terms, refuse_off_host
 from lastlayer.penalties import L2
 from lastlayer.solvers.base import (
     CURVATURE_BOUND,
@@ -107,6 +107,8 @@ class Objective(RowProblem):
             raise InputError(f"l2 is {l2}; a finite number of at least 0 is needed")
         if examples.y.ndim == 2 and not loss.is_quadratic:
             raise InputError(f"loss {loss.name} needs class labels", "Real targets go with the squared loss")
+        if is_tensor(examples.rows.Z):
+            refuse_off_host(loss)
         self.examples = examples
         self.loss = loss
         self.l2 = float(l2)
@@ -156,7 +158,10 @@ class Objective(RowProblem):
     @property
     def provides(self) -> frozenset[str]:
         """What the loss allows."""
-        offered = {ROWS, MISTAKES} if self.loss.has_mistake_rule else {ROWS}
+        # Minibatches are made on the host: rows on a device are not taken there batch by batch.
+        offered = set() if is_tensor(self.examples.rows.Z) else {ROWS}
+        if self.loss.has_mistake_rule:
+            offered.add(MISTAKES)
         if self.loss.has_gradient:
             offered.add(GRADIENT)
         if self.loss.is_smooth:
@@ -202,14 +207,11 @@ class Objective(RowProblem):
     def scores(self, params: Float64) -> FloatArray:
         """Scores (K, N) at `params`."""
         ex = self.examples
-        out = np.empty((ex.n_outputs, len(ex.rows)), dtype=ex.rows.dtype)
         right, added = self.factors(params)
         if not right.any():
-            out[...] = added[:, None]
-            return out
-        parallel(lambda leaf: ex.rows.product(right, added, out, *leaf), ex.rows.leaves(), ex.rows.threads)
+            return ex.rows.constant(added)
         self.count(1)
-        return out
+        return ex.rows.scores(right, added)
 
     def factors(self, params: Float64) -> tuple[FloatArray, FloatArray]:
         """What the rows are multiplied with, and what is added, in the products' type."""

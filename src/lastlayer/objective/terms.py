@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from lastlayer._arrays import Float64, FloatArray
+from lastlayer.linear.device import is_tensor
 from lastlayer.linear.examples import Examples
 from lastlayer.losses.base import Loss
 
@@ -22,8 +23,8 @@ COMPILED_FROM = 2**22
 """Numbers in Z from which on the compiled loops pay for being loaded (0.6 s)."""
 NARROW = 48
 """Most classes for which our own product is faster than BLAS."""
-ELEMENTWISE = 128
-"""Rows at a time where BLAS makes the products."""
+BLOCK_SCORES = 2**16
+"""Scores at a time, in the cache, where BLAS makes the products."""
 
 
 class Terms(ABC):
@@ -60,8 +61,12 @@ class Terms(ABC):
 
 
 def choose_terms(examples: Examples, loss: Loss) -> Terms:
-    """Compiled loops for large float32 problems of the losses that have them, NumPy otherwise."""
+    """Compiled loops for large float32 problems of the losses that have them, NumPy otherwise; torch for tensors."""
     rows = examples.rows
+    if is_tensor(rows.Z):
+        from lastlayer.objective.device_terms import DeviceTerms
+
+        return DeviceTerms.of(examples, loss)
     large = len(rows) * rows.n_features >= COMPILED_FROM and rows.dtype == np.float32
     if large and examples.y.ndim == 1:
         from lastlayer.losses.kernels import COMPILED
@@ -69,6 +74,13 @@ def choose_terms(examples: Examples, loss: Loss) -> Terms:
         if loss.name in COMPILED:
             return CompiledTerms.of(examples, COMPILED[loss.name])
     return PlainTerms(examples, loss)
+
+
+def refuse_off_host(loss: Loss) -> None:
+    """`InputError` for a loss that tensors cannot be fitted with."""
+    from lastlayer.objective.device_terms import refuse_loss
+
+    refuse_loss(loss)
 
 
 @final
@@ -167,6 +179,11 @@ class CompiledTerms(Terms):
         return cls(examples, code, weights, micro, kernels)
 
     @property
+    def elementwise(self) -> int:
+        """Rows at a time for elementwise work."""
+        return max(64, min(128, BLOCK_SCORES // self.examples.n_outputs))
+
+    @property
     def narrow(self) -> bool:
         """Whether our own products are used."""
         return self.examples.n_outputs <= NARROW
@@ -235,20 +252,20 @@ class CompiledTerms(Terms):
                 kernels.hessian_block(X, W, added, ex.y, self.weights, S, a, self.code, self.micro, G)
                 continue
             P = W @ X.T + added[:, None]
-            kernels.bend_block(ex.y, self.weights, S, P, a, self.code, ELEMENTWISE)
+            kernels.bend_block(ex.y, self.weights, S, P, a, self.code, self.elementwise)
             _add_back(G, P, X)
         return G.ravel()
 
     def traces(self, leaf: tuple[int, int], S: FloatArray, out: FloatArray) -> None:
         """Elementwise work only."""
-        self.kernels.trace_block(self.examples.y, S, *leaf, self.code, ELEMENTWISE, out)
+        self.kernels.trace_block(self.examples.y, S, *leaf, self.code, self.elementwise, out)
 
     def _losses(
         self, a: int, b: int, S: FloatArray, C: FloatArray, pending: float, step: float, P: FloatArray, sums: Float64
     ) -> None:
         self.kernels.loss_block(
             self.examples.y, self.weights, S, C, a, b - a,
-            np.float32(pending), np.float32(step), self.code, ELEMENTWISE, P, sums,
+            np.float32(pending), np.float32(step), self.code, self.elementwise, P, sums,
         )  # fmt: skip
 
 

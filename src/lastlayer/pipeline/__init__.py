@@ -20,8 +20,20 @@ if TYPE_CHECKING:
     from lastlayer.model import Model
     from lastlayer.pipeline.checking import Findings
     from lastlayer.pipeline.predicting import Prediction
+    from lastlayer.pipeline.sweeping import Sweep
 
-__all__ = ["Execution", "Run", "TrainSettings", "check", "evaluate", "load", "predict", "train"]
+__all__ = [
+    "Execution",
+    "Run",
+    "TrainSettings",
+    "check",
+    "evaluate",
+    "load",
+    "predict",
+    "probe",
+    "sweep",
+    "train",
+]
 
 
 def _execution(
@@ -134,3 +146,103 @@ def check(
     chosen = settings_from({**values, **settings}, "check")
     how = _execution("runs", "", False, workers, cache, progress)
     return run_check(chosen, how, arrays=None if is_path else data)
+
+
+def probe(
+    embeddings: Any,
+    *,
+    val: Any = None,
+    test: Any = None,
+    groups: Any = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str = "",
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Run:
+    """Fit and score a linear probe on embeddings; ``lastlayer probe`` in Python.
+
+    Parameters
+    ----------
+    embeddings, val, test : pair (X, y) or path
+        X (N, D) real numbers and y N labels of any type; all of them pairs, or all of them files.
+    groups : sequence, optional
+        A group for each training row, where these are given as a pair; a group stays on one side.
+    runs, name, overwrite
+        Where the run folder goes; nothing is overwritten unless asked for.
+    threads : int, optional
+        Changes no bit.
+    progress : bool
+        Show progress on stderr.
+    **settings
+        The fields of `ProbeSettings`: ``protocol``, ``labels``, ``test_labels``, ``normalize``, ``shots``, ``repeats``,
+        ``cv``, ``head``, ``C`` and so on.
+
+    Returns
+    -------
+    Run
+        With ``.metrics`` and ``.predictions``; its model file is read by `ProbeHead.load`.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong with the embeddings or a setting, and how to mend it.
+    """
+    from lastlayer.pipeline.probe_settings import probe_settings
+    from lastlayer.pipeline.probing import run_probe
+
+    how = _execution(runs, name, overwrite, None, True, progress)
+    given = {"val": val, "test": test}
+    if isinstance(embeddings, str | os.PathLike):
+        files = {"embeddings": embeddings, **given}
+        paths = {key: os.fspath(value) for key, value in files.items() if value is not None}
+        return run_probe(probe_settings({**paths, **settings}, "probe"), how, threads=threads)
+    arrays = {"train": embeddings, "groups": groups, **given}
+    return run_probe(probe_settings(settings, "probe"), how, arrays=arrays, threads=threads)
+
+
+def sweep(
+    data: Any,
+    *,
+    runs: str | os.PathLike[str] = "runs",
+    name: str = "",
+    overwrite: bool = False,
+    workers: int | None = None,
+    cache: bool = True,
+    threads: int | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Sweep:
+    """Compare representations by cross-validation, the test split untouched; ``lastlayer sweep`` in Python.
+
+    Parameters
+    ----------
+    data : path or pair (images, labels)
+        As `train` takes them.
+    runs, name, overwrite, workers, cache, progress
+        As for `train`.
+    threads : int, optional
+        Changes no bit.
+    **settings
+        ``phi`` (several), ``cv``, ``nested``, ``repeats``, ``learning_curve``, and the fields of `TrainSettings` on
+        data, split, ``head`` and ``C``.
+
+    Returns
+    -------
+    Sweep
+        With ``.folder`` and ``.document``, what ``sweep.json`` says.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong with the data or a setting, and how to mend it.
+    """
+    from lastlayer.pipeline.sweep_settings import sweep_settings
+    from lastlayer.pipeline.sweeping import run_sweep
+
+    is_path = isinstance(data, str | os.PathLike)
+    values = {"data": os.fspath(data)} if is_path else {}
+    chosen = sweep_settings({**values, **settings}, "sweep")
+    how = _execution(runs, name, overwrite, workers, cache, progress)
+    return run_sweep(chosen, how, arrays=None if is_path else data, threads=threads)

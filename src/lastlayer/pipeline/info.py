@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lastlayer.artifacts import read_artifact
 from lastlayer.pipeline.predicting import open_model
+from lastlayer.pipeline.probe_head import ProbeHead
 
 
 def describe(path: Path) -> list[str]:
     """Lines for a person: the model's own, then the scores of the run folder where there is one."""
-    lines = list(open_model(path).describe())
+    probe = _probe(path)
+    lines = list(open_model(path).describe() if probe is None else probe.describe())
     metrics = _metrics(path)
     if metrics is not None:
         for name, split in metrics["splits"].items():
@@ -26,6 +29,20 @@ def describe(path: Path) -> list[str]:
 
 def describe_json(path: Path) -> dict[str, Any]:
     """The same as plain values."""
+    probe = _probe(path)
+    if probe is not None:
+        return {
+            "kind": "probe",
+            "classes": list(probe.class_names),
+            "n_features": len(probe.weights),
+            "normalize": probe.normalize,
+            "standardised": probe.scaling is not None,
+            "loss": probe.loss,
+            "temperature": probe.temperature,
+            "digest": probe.digest,
+            "provenance": probe.provenance,
+            "metrics": _metrics(path),
+        }
     model = open_model(path)
     return {
         "classes": list(model.class_names),
@@ -37,6 +54,14 @@ def describe_json(path: Path) -> dict[str, Any]:
         "provenance": model.provenance,
         "metrics": _metrics(path),
     }
+
+
+def _probe(path: Path) -> ProbeHead | None:
+    """The probe in a file or run folder; None where it holds a model of images (whose reader then names faults)."""
+    file = path if path.is_file() else path / "model.safetensors"
+    if not file.is_file() or read_artifact(file)[0].get("kind") != "probe":
+        return None
+    return ProbeHead.load(file)
 
 
 def _metrics(path: Path) -> dict[str, Any] | None:

@@ -97,7 +97,7 @@ def run_training(
     execution = execution or Execution()
     clock = Clock()
     cache = open_cache(execution)
-    settings = _absolute(settings)
+    settings = absolute_paths(settings)
     with RunWriter(execution.runs, "train", execution.name, execution.overwrite) as writer:
         writer.log("start", version=__version__, command=execution.command)
         prepared = prepare(settings, execution, observer, cache, clock, arrays)
@@ -134,7 +134,7 @@ def open_cache(execution: Execution) -> FeatureCache:
     return FeatureCache((execution.cache or default_cache_folder()) if execution.use_cache else None)
 
 
-def _absolute(settings: TrainSettings) -> TrainSettings:
+def absolute_paths(settings: TrainSettings) -> TrainSettings:
     """Paths made absolute, so that the configuration works from any folder."""
     changes: dict[str, Any] = {}
     if settings.data and not settings.data.startswith("demo:"):

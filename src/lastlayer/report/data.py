@@ -124,6 +124,8 @@ class ReportData:
         The resolved settings as a file.
     split_notes : mapping of str to str
         What a split was used for, where the usual words do not fit.
+    quote_tag : str
+        What stands before the score to quote.
     """
 
     title: str
@@ -150,6 +152,7 @@ class ReportData:
     timings: Mapping[str, float] = field(default_factory=dict)
     config_toml: str = ""
     split_notes: Mapping[str, str] = field(default_factory=dict)
+    quote_tag: str = "quote this one"
 
     @property
     def quoted(self) -> Evaluation | None:

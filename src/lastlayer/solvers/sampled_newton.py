@@ -79,8 +79,8 @@ class SampledNewton(Solver):
     flatness: float = 0.9
     share: float = 0.1
     slow: float = 0.7
-    patience: int = 3
-    forcing: float = 0.2
+    patience: int = 2
+    forcing: float = 0.3
     max_inner: int = 30
     seed: int = 0
 

@@ -1,0 +1,250 @@
+"""From tables of folds to a choice: which φ, how far it is from the others, and what choosing cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lastlayer._arrays import Float64, FloatArray, IntArray
+from lastlayer._progress import Task
+from lastlayer.pipeline.sweep_folds import FoldTable, Problem, fit_fold, fold_table
+from lastlayer.selection.folds import Fold, make_folds
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One φ: its cross-validations.
+
+    Attributes
+    ----------
+    phi : str
+    n_features : int
+    tables : tuple of FoldTable
+        One a repeat, on the same folds for every φ.
+    """
+
+    phi: str
+    n_features: int
+    tables: tuple[FoldTable, ...]
+
+    @property
+    def accuracies(self) -> Float64:
+        """Accuracy of every fold of every repeat at the repeat's own C."""
+        return np.concatenate([table.accuracies for table in self.tables])
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the folds."""
+        return float(self.accuracies.mean())
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation (n - 1) between the folds."""
+        return float(self.accuracies.std(ddof=1))
+
+    @property
+    def C(self) -> float:
+        """The median of the repeats' choices, the lower of two middle ones."""
+        return sorted(table.C for table in self.tables)[(len(self.tables) - 1) // 2]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds a fold, all values of C."""
+        return float(np.mean([table.seconds.mean() for table in self.tables]))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better the best φ is than another one.
+
+    Attributes
+    ----------
+    phi : str
+        The other one.
+    points : float
+        Mean difference of accuracy, fold by fold.
+    p_value : float
+        Two-sided, of the corrected paired t-test.
+    """
+
+    phi: str
+    points: float
+    p_value: float
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the folds do not tell the two apart at the 5% level."""
+        return self.p_value >= 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Nested:
+    """Accuracy of "choose φ and C, then fit" on rows that had no part in it.
+
+    Attributes
+    ----------
+    accuracies : tuple of float
+        One a fold.
+    right, n : int
+    chosen : tuple of (str, float)
+        φ and C of every fold.
+    scores : ndarray (N, K)
+        Of every row by the fit that had no part in it.
+    """
+
+    accuracies: tuple[float, ...]
+    right: int
+    n: int
+    chosen: tuple[tuple[str, float], ...]
+    scores: FloatArray
+
+    @property
+    def mean(self) -> float:
+        """Mean over the folds."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation (n - 1) between the folds."""
+        return float(np.std(self.accuracies, ddof=1))
+
+
+def best_of(candidates: Sequence[Candidate]) -> int:
+    """Index of the φ of the highest mean accuracy; ties to fewer features, then to the first."""
+    order = [(-candidate.mean, candidate.n_features, i) for i, candidate in enumerate(candidates)]
+    return min(order)[2]
+
+
+def differences(candidates: Sequence[Candidate], best: int) -> tuple[Difference, ...]:
+    """Every other φ against the best."""
+    top = candidates[best]
+    sizes = top.tables[0].sizes
+    ratio = float(sizes.mean() / (sizes.sum() - sizes.mean()))
+    found = []
+    for i, other in enumerate(candidates):
+        if i != best:
+            gaps = top.accuracies - other.accuracies
+            found.append(Difference(other.phi, float(gaps.mean()), corrected_t_test(gaps, ratio)))
+    return tuple(found)
+
+
+def corrected_t_test(differences: Float64, ratio: float) -> float:
+    """Two-sided p-value of paired differences between folds, which share most of their training rows.
+
+    With J differences of mean d and variance s², and n_out / n_train held-out rows per training row,
+
+        t = d / √((1/J + n_out/n_train) s²),    J − 1 degrees of freedom
+
+    Source: Nadeau & Bengio 2003, "Inference for the generalization error".
+
+    >>> round(corrected_t_test(np.array([0.02, 0.03, 0.025, 0.035, 0.03]), 0.25), 4)
+    0.0019
+    """
+    J = len(differences)
+    mean, variance = float(np.mean(differences)), float(np.var(differences, ddof=1)) if J > 1 else math.nan
+    if not variance > 0:
+        return 1.0 if mean == 0 or J < 2 else 0.0
+    from scipy.special import stdtr
+
+    t = abs(mean) / math.sqrt((1.0 / J + ratio) * variance)
+    return float(2.0 * stdtr(J - 1, -t))
+
+
+def nested(
+    problems: Sequence[tuple[str, Problem]],
+    Cs: Sequence[float],
+    folds: Sequence[Fold],
+    groups: IntArray | None,
+    n_folds: int,
+    seed: int,
+    task: Task,
+) -> Nested:
+    """Choose φ and C anew by cross-validation inside every fold's training rows, fit, and score what it holds out."""
+    accuracies, chosen = [], []
+    y = problems[0][1].y
+    z = np.zeros((len(y), problems[0][1].n_classes), dtype=np.float32)
+    right = 0
+    for fold in folds:
+        inner_groups = None if groups is None else groups[fold.train]
+        inner = make_folds(y[fold.train], n_folds, groups=inner_groups, seed=seed)
+        tables = [
+            Candidate(phi, problem.Z.shape[1], (fold_table(problem.part(fold.train), Cs, inner, task),))
+            for phi, problem in problems
+        ]
+        best = best_of(tables)
+        out = fit_fold(problems[best][1], fold, tables[best].C)
+        z[fold.test] = out
+        hits = int((out.argmax(axis=1) == y[fold.test]).sum())
+        accuracies.append(hits / len(fold.test))
+        chosen.append((tables[best].phi, tables[best].C))
+        right += hits
+    n = sum(len(fold.test) for fold in folds)
+    return Nested(tuple(accuracies), right, n, tuple(chosen), z)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Accuracy after learning from a share of the images.
+
+    Attributes
+    ----------
+    share : float
+        Of all images that are not test.
+    n : float
+        Images learned from, mean over the folds.
+    accuracies : tuple of float
+        One a fold.
+    """
+
+    share: float
+    n: float
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the folds."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation (n - 1) between the folds."""
+        return float(np.std(self.accuracies, ddof=1))
+
+
+def learning_curve(problem: Problem, C: float, folds: Sequence[Fold], seed: int, task: Task) -> tuple[CurvePoint, ...]:
+    """Accuracy on every fold after learning from 1/8, 1/4, 1/2 and all of its training rows, at one C.
+
+    Of five folds that is 10, 20, 40 and 80% of the rows. Shares are nested, and every class keeps at least one row.
+    """
+    N = len(problem.y)
+    points = []
+    for eighth in (1, 2, 4, 8):
+        accuracies, sizes = [], []
+        for f, fold in enumerate(folds):
+            rows = fold.train[_first_of_each(problem.y[fold.train], eighth / 8, (seed, f))]
+            out = fit_fold(problem, Fold(rows, fold.test), C)
+            accuracies.append(float((out.argmax(axis=1) == problem.y[fold.test]).mean()))
+            sizes.append(len(rows))
+            task.advance()
+        n = float(np.mean(sizes))
+        points.append(CurvePoint(n / N, n, tuple(accuracies)))
+    return tuple(points)
+
+
+def _first_of_each(y: IntArray, share: float, seed: tuple[int, int]) -> IntArray:
+    """Sorted rows of the first share of every class, in a random order that does not depend on the share."""
+    rng = np.random.default_rng(seed)
+    kept = []
+    for k in np.unique(y).tolist():
+        rows = rng.permutation(np.flatnonzero(y == k))
+        kept.append(rows[: max(1, round(share * len(rows)))])
+    return np.sort(np.concatenate(kept))
+
+
+def doubling(points: Sequence[CurvePoint], ratio: float) -> tuple[float, float]:
+    """Gain of the last doubling of the data, and its p-value (`corrected_t_test`)."""
+    gaps = np.array(points[-1].accuracies) - np.array(points[-2].accuracies)
+    return float(gaps.mean()), corrected_t_test(gaps, ratio)
