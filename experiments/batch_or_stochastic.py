@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import show
 from sklearn.datasets import load_digits
 
+import show
 from lastlayer import figures
 from lastlayer.linear import single_blas_thread
 from lastlayer.losses import by_name

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import show
 from sklearn.linear_model import LogisticRegression, Ridge
 
+import show
 from lastlayer.selection.fit import LinearFit, fit_linear
 
 N, L2 = 200, 0.05

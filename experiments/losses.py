@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import show
 
+import show
 from lastlayer import figures
 
 MARGINS = (-2.0, -1.0, 0.0, 0.5, 1.0, 3.0)

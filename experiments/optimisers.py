@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import show
 
+import show
 from lastlayer import InputError, figures
 from lastlayer.linear import single_blas_thread
 from lastlayer.losses import by_name

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import show
 from sklearn.datasets import load_digits
 
+import show
 from lastlayer import figures
 from lastlayer.linear import single_blas_thread
 from lastlayer.losses import by_name

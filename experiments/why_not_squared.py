@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import show
 
+import show
 from lastlayer import figures
 from lastlayer.selection.fit import LinearFit, fit_linear
 from lastlayer.selection.hinge import fit_hinge

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import show
 from scipy.optimize import linprog
 
+import show
 from lastlayer import figures
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective

@@ -339,6 +339,7 @@ def test_images_are_not_copied_as_floats():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, size=(20_000, 256), dtype=np.uint8)
     y = rng.integers(2, size=20_000)
+    LinearClassifier(l2=1e4, tol=1e-3).fit(pixels, y)  # loads the compiled loops, which are no copy of the pixels
     tracemalloc.start()
     LinearClassifier(l2=1e4, tol=1e-3).fit(pixels, y)
     peak = tracemalloc.get_traced_memory()[1]

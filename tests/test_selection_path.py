@@ -153,16 +153,16 @@ def test_interrupt_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None
     Z, y, Zv, yv = split()
     from lastlayer.solvers import lbfgs
 
-    plain = lbfgs.LBFGS._remember
+    plain = lbfgs.remember
     calls = []
 
-    def remember(self, pairs, s, g):  # type: ignore[no-untyped-def]
+    def remember(pairs, s, y, applied):  # type: ignore[no-untyped-def]
         calls.append(1)
         if len(calls) == 12:
             raise KeyboardInterrupt
-        plain(self, pairs, s, g)
+        plain(pairs, s, y, applied)
 
-    monkeypatch.setattr(lbfgs.LBFGS, "_remember", remember)
+    monkeypatch.setattr(lbfgs, "remember", remember)
     path = regularisation_path(Z, y, Zv, yv, 3, "cross_entropy", CS)
     assert path.interrupted
     assert path.points[-1].stop_reason == "interrupted"

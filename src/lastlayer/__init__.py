@@ -32,9 +32,17 @@ __version__ = "0.1.0"
 # public name -> the module that holds it; loaded on first use, so that `import lastlayer` costs nothing
 _PUBLIC = {
     "InputError": "lastlayer._errors",
+    "KernelClassifier": "lastlayer.estimators",
     "LinearClassifier": "lastlayer.estimators",
+    "LinearRegressor": "lastlayer.estimators",
+    "LinearSVC": "lastlayer.estimators",
     "LogisticRegression": "lastlayer.estimators",
+    "LogisticRegressionCV": "lastlayer.estimators",
+    "Perceptron": "lastlayer.estimators",
     "Model": "lastlayer.model",
+    "Ridge": "lastlayer.estimators",
+    "RidgeClassifier": "lastlayer.estimators",
+    "RidgeClassifierCV": "lastlayer.estimators",
     "Run": "lastlayer.pipeline",
     "check": "lastlayer.pipeline",
     "check_gradient": "lastlayer.solvers",
@@ -50,8 +58,16 @@ __all__ = list(_PUBLIC)
 
 if TYPE_CHECKING:
     from lastlayer._errors import InputError as InputError
+    from lastlayer.estimators import KernelClassifier as KernelClassifier
     from lastlayer.estimators import LinearClassifier as LinearClassifier
+    from lastlayer.estimators import LinearRegressor as LinearRegressor
+    from lastlayer.estimators import LinearSVC as LinearSVC
     from lastlayer.estimators import LogisticRegression as LogisticRegression
+    from lastlayer.estimators import LogisticRegressionCV as LogisticRegressionCV
+    from lastlayer.estimators import Perceptron as Perceptron
+    from lastlayer.estimators import Ridge as Ridge
+    from lastlayer.estimators import RidgeClassifier as RidgeClassifier
+    from lastlayer.estimators import RidgeClassifierCV as RidgeClassifierCV
     from lastlayer.model import Model as Model
     from lastlayer.pipeline import Run as Run
     from lastlayer.pipeline import check as check

@@ -26,6 +26,7 @@ from lastlayer._progress import SILENT, Progress
 from lastlayer.estimators.content import in_order_of_content
 from lastlayer.estimators.standardising import Standardising
 from lastlayer.estimators.training import Training
+from lastlayer.linear.device import is_tensor, stored_type
 from lastlayer.losses import by_name
 from lastlayer.selection import LinearFit, fit_linear
 from lastlayer.solvers.base import StopReason
@@ -109,7 +110,9 @@ def learn(data: Training, plan: Plan, start: Coefficients | None = None) -> Coef
     InputError
         For what `fit_linear` refuses, and where no finite optimum exists.
     """
-    if data.X.size <= SMALL or not by_name(plan.loss).is_smooth:
+    if is_tensor(data.X):
+        _refuse_on_device(plan)
+    elif data.X.size <= SMALL or not by_name(plan.loss).is_smooth:
         data = in_order_of_content(data)
     dtype = _result_type(data.X)
     columns = Standardising.of(data, centre=plan.fit_intercept) if plan.standardise else None
@@ -147,7 +150,15 @@ def learn(data: Training, plan: Plan, start: Coefficients | None = None) -> Coef
 
 def _result_type(X: Array) -> np.dtype[np.floating]:
     """Type of the coefficients: float32 for what float32 holds exactly, else float64."""
-    return np.dtype(np.float32 if np.can_cast(X.dtype, np.float32) else np.float64)
+    return np.dtype(np.float32 if np.can_cast(stored_type(X), np.float32) else np.float64)
+
+
+def _refuse_on_device(plan: Plan) -> None:
+    if plan.standardise:
+        raise InputError(
+            "standardise=True makes a copy of the features, which is not made of torch tensors",
+            "Give (X - X.mean(0)) / X.std(0) with standardise=False",
+        )
 
 
 def _one_column(W: Float64, b: Float64, loss: str) -> tuple[Float64, Float64]:

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from lastlayer._arrays import FloatArray, InputError
 from lastlayer.estimators.fitting import Plan, earlier, keep, learn
 from lastlayer.estimators.parameters import check_count, check_flag, check_number, check_seed
-from lastlayer.estimators.prediction import LinearPredictions, log_probabilities
+from lastlayer.estimators.prediction import LinearPredictions, exponential, log_probabilities
 from lastlayer.estimators.training import read_training
 
 ITERATIONS = 1000
@@ -162,7 +162,7 @@ class LinearClassifier(LinearPredictions, BaseEstimator):  # type: ignore[misc]
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> FloatArray:
         """Class probabilities ``softmax(scores)``, (N, K); with loss "cross_entropy" only."""
-        return np.asarray(np.exp(self.predict_log_proba(X)))
+        return exponential(self.predict_log_proba(X))
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> FloatArray:

@@ -12,7 +12,7 @@ from lastlayer._arrays import FloatArray, InputError
 from lastlayer._progress import SILENT, stderr_progress
 from lastlayer.estimators.fitting import Plan, earlier, keep, learn
 from lastlayer.estimators.parameters import check_count, check_flag, check_number, check_threads
-from lastlayer.estimators.prediction import LinearPredictions, log_probabilities
+from lastlayer.estimators.prediction import LinearPredictions, exponential, log_probabilities
 from lastlayer.estimators.training import Training, read_training
 
 SAME_OPTIMUM = ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga")
@@ -162,7 +162,7 @@ class LogisticRegression(LinearPredictions, BaseEstimator):  # type: ignore[misc
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Class probabilities, (N, K): the softmax of the scores."""
-        return np.exp(self.predict_log_proba(X))
+        return exponential(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> FloatArray:
         """Logarithms of the class probabilities, (N, K); finite where the probabilities round to zero."""

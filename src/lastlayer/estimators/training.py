@@ -10,11 +10,12 @@ from typing import Any, final
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d, validate_data
 
 from lastlayer._arrays import Array, Float64, InputError, IntArray, first_not_finite
 from lastlayer.estimators.labels import check_labels
 from lastlayer.estimators.parameters import check_number
+from lastlayer.linear import device
 
 
 @final
@@ -24,7 +25,7 @@ class Training:
 
     Attributes
     ----------
-    X : ndarray
+    X : ndarray or torch.Tensor
         (N, D) features of any real type.
     codes : ndarray
         (N,) number of each row's class; rows of weight zero have any.
@@ -53,8 +54,14 @@ class Training:
 def read_features(estimator: Any, X: Any, instead: str, *, y: Any = None, fit: bool = False) -> Any:
     """X (and y in `fit`) as scikit-learn's `validate_data` gives them, every row finite and dense.
 
-    No type is imposed: uint8 stays uint8, so that images are not copied.
+    No type is imposed: uint8 stays uint8, so that images are not copied. A torch tensor stays a tensor where it is used
+    on its device: in predictions, and in the fits of `fits_tensors`; elsewhere one in main memory is taken as an array.
     """
+    if device.is_tensor(X):
+        if not fit or fits_tensors(estimator):
+            return _read_tensor(estimator, X, y, fit)
+        _refuse_device(estimator, X)
+        X, y = device.on_host(X), device.on_host(y)
     if issparse(X):
         raise InputError(
             f"X is a sparse {type(X).__name__}; sparse data is not supported by {type(estimator).__name__}",
@@ -64,6 +71,35 @@ def read_features(estimator: Any, X: Any, instead: str, *, y: Any = None, fit: b
     read = validate_data(estimator, X, y, **options) if fit else validate_data(estimator, X, reset=False, **options)
     _check_finite(estimator, read[0] if fit else read)
     return read
+
+
+def fits_tensors(estimator: Any) -> bool:
+    """Whether `fit` computes on the device of a tensor."""
+    name = type(estimator).__name__
+    return name in ("LogisticRegression", "LinearClassifier") or (
+        name == "LinearSVC" and estimator.loss == "squared_hinge"
+    )
+
+
+def _refuse_device(estimator: Any, X: Any) -> None:
+    if X.device.type != "cpu":
+        raise InputError(
+            f"X is on {X.device}, where {type(estimator).__name__} does not fit",
+            "Give X.cpu(), or use LogisticRegression or LinearClassifier",
+        )
+
+
+def _read_tensor(estimator: Any, X: Any, y: Any, fit: bool) -> Any:
+    """X as it is, checked; y, as `validate_data` makes it, in main memory."""
+    device.check_tensor(X)
+    validate_data(estimator, X, reset=fit, skip_check_array=True)
+    device.refuse_not_finite(X, "X")
+    if not fit:
+        return X
+    y = column_or_1d(device.on_host(y), warn=True)
+    assert_all_finite(y, input_name="y")
+    check_consistent_length(X, y)
+    return X, y
 
 
 def _check_finite(estimator: Any, X: Array) -> None:
@@ -88,6 +124,7 @@ def read_training(estimator: Any, X: Any, y: Any, sample_weight: Any, class_weig
         For sparse, NaN or infinite features, continuous or missing labels, weights that are negative, all zero or of
         the wrong shape, unknown keys of `class_weight`, and fewer than two classes (naming the one there is).
     """
+    y = device.on_host(y)
     if y is not None:
         check_labels(y)
     X, y = read_features(estimator, X, instead, y=y, fit=True)
@@ -96,7 +133,7 @@ def read_training(estimator: Any, X: Any, y: Any, sample_weight: Any, class_weig
     except ValueError as error:
         raise InputError(str(error)) from None
     given, codes = np.unique(y, return_inverse=True)
-    weights = _read_weights(sample_weight, len(X))
+    weights = _read_weights(device.on_host(sample_weight), len(X))
     if isinstance(class_weight, Mapping):
         weights = _times(weights, _listed(class_weight, given)[codes])
     present = np.bincount(codes, None if weights is None else weights > 0, minlength=len(given)) > 0

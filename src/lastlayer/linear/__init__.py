@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from lastlayer._arrays import Array, FloatArray, InputError
+from lastlayer.linear import device
 from lastlayer.linear.examples import Examples, prepare
 from lastlayer.linear.rows import Rows, tree_sum
 from lastlayer.linear.threads import available_threads, parallel, single_blas_thread
@@ -47,13 +48,16 @@ def scores(Z: Array, W: FloatArray, b: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray
-        (N, K) scores, float64 for float64 features, else float32.
+        (N, K) scores, float64 for float64 features, else float32; for a torch tensor a tensor on its device.
 
     Raises
     ------
     InputError
         When the shapes do not fit.
     """
+    if device.is_tensor(Z):
+        on_device: FloatArray = device.scores(Z, W, b)
+        return on_device
     if Z.ndim != 2 or Z.shape[1] != W.shape[0]:
         raise InputError(
             f"features have shape {Z.shape}, the weights {W.shape}",

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError, check_matrix
+from lastlayer.linear.device import DeviceRows, check_tensor, is_tensor, on_host, refuse_not_finite
 from lastlayer.linear.rows import Rows
 from lastlayer.linear.threads import available_threads
 
@@ -72,7 +73,7 @@ class Examples:
         inside = W / self.scale()[:, None]
         bias = b + self._moved(W, inside)
         if not self.live.all():
-            constants = self.rows.block(0, 1)[0, ~self.live].astype(np.float64)
+            constants = self.rows.pick(np.zeros(1, np.intp))[0, ~self.live].astype(np.float64)
             bias = bias + constants @ inside[~self.live]
             inside[~self.live] = 0.0
         return np.vstack([inside, bias])
@@ -118,17 +119,17 @@ def prepare(
         For NaN or infinite features (row and column named), labels outside 0..K-1, weights that are negative, not
         finite, all zero or of the wrong length, and columns of extreme range.
     """
-    if Z.ndim != 2 or Z.size == 0 or Z.dtype.kind not in "fiub":
-        check_matrix(Z, "features")
-    y = _check_labels(y, len(Z), n_classes)
-    keep, weights = _check_weights(sample_weight, len(Z))
+    _check_shape_and_type(Z)
+    y = _check_labels(on_host(y), len(Z), n_classes)
+    keep, weights = _check_weights(on_host(sample_weight), len(Z))
     small = (len(Z) if keep is None else len(keep)) * Z.shape[1] <= FLOAT64_UP_TO
-    rows = Rows(Z, rows=keep, threads=threads or available_threads(), in_float64=small)
+    rows = _rows(Z, keep, threads or available_threads(), small)
     if keep is not None:
         y = y[keep]
     low, high = rows.ranges()
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        check_matrix(Z if keep is None else Z[keep], "features")
+        used = Z if keep is None else Z[keep]
+        refuse_not_finite(used, "features") if is_tensor(Z) else check_matrix(used, "features")
     if not intercept:
         high = np.maximum(np.abs(low), np.abs(high))
         low = -high
@@ -138,6 +139,20 @@ def prepare(
     return Examples(
         rows, y, weights, centre, half_range, half_range > 0, y.shape[1] if y.ndim == 2 else n_classes, intercept
     )
+
+
+def _check_shape_and_type(Z: Any) -> None:
+    if is_tensor(Z):
+        check_tensor(Z, "features")
+    elif Z.ndim != 2 or Z.size == 0 or Z.dtype.kind not in "fiub":
+        check_matrix(Z, "features")
+
+
+def _rows(Z: Any, keep: Any, threads: int, in_float64: bool) -> Any:
+    """`Rows`, or for a tensor its twin `DeviceRows`."""
+    if is_tensor(Z):
+        return DeviceRows(Z.detach(), keep, threads=threads, in_float64=in_float64)
+    return Rows(Z, keep, threads=threads, in_float64=in_float64)
 
 
 def _check_labels(y: Array, n: int, n_classes: int) -> Array:
@@ -190,7 +205,7 @@ def _centre(rows: Rows, weights: Float64 | None, low: Float64, high: Float64, in
     extreme = live & ((half_range > 2.0**20) | (half_range < 2.0**-20))
     if far.any() or extreme.any():
         # In the type of Z, so that subtracting is exact where the digits are scarce.
-        exact = rows.Z.dtype if rows.Z.dtype.kind == "f" else rows.dtype
+        exact = rows.stored if rows.stored.kind == "f" else rows.dtype
         shift = np.where(live, middle, low).astype(exact).astype(np.float64) if intercept else 0.0 * middle
         scale = np.exp2(-np.rint(np.log2(np.where(live, half_range, 1.0)))) if extreme.any() else None
         rows = replace(rows, shift=shift, scale=scale)

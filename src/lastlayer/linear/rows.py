@@ -86,6 +86,11 @@ class Rows:
         wide = self.Z.dtype == np.float64 or (self.Z.dtype.kind in "iu" and self.Z.dtype.itemsize > 2)
         return np.dtype(np.float64 if wide or self.in_float64 else np.float32)
 
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """Type of Z."""
+        return self.Z.dtype
+
     def block(self, start: int, stop: int, columns: slice = ALL, every: int = 1) -> FloatArray:
         """Rows `start` to `stop` (every `every`-th), ready for a product; never to be written to."""
         span = slice(start, stop, every)
@@ -147,6 +152,26 @@ class Rows:
         """``out = (Z right + added)ᵀ`` for out (K, stop - start)."""
         for a, b in self.micro_blocks(start, stop):
             np.add((self.block(a, b) @ right).T, added[:, None], out=out[:, a - start : b - start])
+
+    def empty(self, n_outputs: int) -> FloatArray:
+        """Room for scores (K, N)."""
+        return np.empty((n_outputs, len(self)), dtype=self.dtype)
+
+    def constant(self, added: FloatArray) -> FloatArray:
+        """Scores (K, N) that are the same in every row."""
+        out = self.empty(len(added))
+        out[...] = added[:, None]
+        return out
+
+    def scores(self, right: FloatArray, added: FloatArray) -> FloatArray:
+        """``(Z right + added)ᵀ``, (K, N)."""
+        out = self.empty(len(added))
+        parallel(lambda leaf: self.product(right, added, out, *leaf), self.leaves(), self.threads)
+        return out
+
+    def choose(self, scores: FloatArray, numbers: IntArray) -> FloatArray:
+        """Scores (K, n) of some rows."""
+        return np.ascontiguousarray(scores[:, numbers])
 
     def back_product(self, P: FloatArray, start: int, stop: int) -> Float64:
         """``P Z`` (K, D) for P (K, leaf rows): products in the products' type, their sum in float64."""

@@ -12,6 +12,11 @@ from lastlayer.losses._labels import add_to_own, own
 from lastlayer.losses.base import Loss
 
 
+def _row_sums(Z: FloatArray) -> Float64:
+    """``Σₖ zₖ`` of each row in float64: with many classes a float32 sum is off by a thousand roundings, all one way."""
+    return np.asarray(Z.sum(axis=1, dtype=np.float64))
+
+
 def softmax(Z: FloatArray) -> FloatArray:
     """Row-wise ``exp(z) / Σ exp(z)``, in place, and the logarithm of the sum, (N,).
 
@@ -20,12 +25,11 @@ def softmax(Z: FloatArray) -> FloatArray:
     top = Z.max(axis=1)
     Z -= top[:, None]
     np.exp(Z, out=Z)
-    total = Z.sum(axis=1)
-    Z /= total[:, None]
+    total = _row_sums(Z)
+    Z /= total.astype(Z.dtype)[:, None]
     np.log(total, out=total)
     total += top
-    losses: FloatArray = total
-    return losses
+    return total.astype(Z.dtype)
 
 
 @final
@@ -54,13 +58,12 @@ class CrossEntropy(Loss):
         shifted = Z - top[:, None]
         at_own = own(shifted, y)
         np.exp(shifted, out=shifted)
-        total = shifted.sum(axis=1)
-        np.log(total, out=total)
-        losses: FloatArray = total - at_own
-        return losses
+        losses = np.log(_row_sums(shifted)) - at_own
+        return losses.astype(Z.dtype)
 
     def gradient(self, Z: FloatArray, y: Array) -> FloatArray:
         """Overwrite Z with ``softmax(z) - e_y``; return the losses."""
+        Z -= Z.max(axis=1)[:, None]
         at_own = own(Z, y)
         losses = softmax(Z)
         losses -= at_own
@@ -69,17 +72,16 @@ class CrossEntropy(Loss):
 
     def along(self, Z: FloatArray, V: FloatArray, y: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Value, slope ``p·v - v_y`` and curvature ``Σ p v² - (p·v)²``."""
+        Z -= Z.max(axis=1)[:, None]
         at_own = own(Z, y)
-        top = Z.max(axis=1)
-        Z -= top[:, None]
         np.exp(Z, out=Z)
-        total = Z.sum(axis=1)
+        total = _row_sums(Z)
         Z *= V
-        mean = Z.sum(axis=1) / total
+        mean = _row_sums(Z) / total
         Z *= V
-        curvature = Z.sum(axis=1) / total - mean * mean
-        losses = np.log(total) + top - at_own
-        return losses, mean - own(V, y), np.maximum(curvature, 0.0)
+        curvature = _row_sums(Z) / total - mean * mean
+        parts = np.log(total) - at_own, mean - own(V, y), np.maximum(curvature, 0.0)
+        return parts[0].astype(Z.dtype), parts[1].astype(Z.dtype), parts[2].astype(Z.dtype)
 
     def hessian_times(self, Z: FloatArray, V: FloatArray, y: Array) -> FloatArray:
         """``p ∘ v - p (p·v)``."""

@@ -1,7 +1,7 @@
 """Losses of a few rows at a time, compiled: value, slope, curvature and gradient in one go.
 
 Each function takes scores Z (K, n), their change C (K, n) along a line, labels y (n,), weights w (n,), a work space of
-four rows, and the three sums to add to; it overwrites Z with the weighted gradient. Everything is float32, class by
+seven rows, and the three sums to add to; it overwrites Z with the weighted gradient. Everything is float32, class by
 class, so that every loop runs along the rows; the sums are float64.
 """
 
@@ -16,6 +16,8 @@ from lastlayer._compiled import compiled, float_of_bits
 COMPILED = {"cross_entropy": 0, "squared_hinge": 1, "squared": 2}
 """The losses there are, with the number that `differentiate` knows them by."""
 
+CLASSES = 32
+"""Classes whose terms are summed in float32 before they join the rest: the error of a sum grows with its length."""
 ONE, TWO, HALF, ZERO = np.float32(1), np.float32(2), np.float32(0.5), np.float32(0)
 LOG2_E = np.float32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -51,14 +53,22 @@ def _cross_entropy(Z: Any, C: Any, y: Any, w: Any, n: Any, work: Any, sums: Any)
             top[i] = max(top[i], Z[k, i])
     for i in range(n):
         value += w[i] * (top[i] - Z[y[i], i])
-    for k in range(K):
+    some, part, parts = work[4], work[5], work[6]
+    for first in range(0, K, CLASSES):
         for i in range(n):
-            e = exp_below_one(Z[k, i] - top[i])
-            ec = e * C[k, i]
-            Z[k, i] = e
-            total[i] += e
-            mean[i] += ec
-            square[i] += ec * C[k, i]
+            some[i] = part[i] = parts[i] = ZERO
+        for k in range(first, min(first + CLASSES, K)):
+            for i in range(n):
+                e = exp_below_one(Z[k, i] - top[i])
+                ec = e * C[k, i]
+                Z[k, i] = e
+                some[i] += e
+                part[i] += ec
+                parts[i] += ec * C[k, i]
+        for i in range(n):
+            total[i] += some[i]
+            mean[i] += part[i]
+            square[i] += parts[i]
     for i in range(n):
         share = ONE / total[i]
         value += w[i] * np.log(total[i])
@@ -135,11 +145,17 @@ def _softmax(Z: Any, n: Any, work: Any) -> None:
     for k in range(1, Z.shape[0]):
         for i in range(n):
             top[i] = max(top[i], Z[k, i])
-    for k in range(Z.shape[0]):
+    some = work[4]
+    for first in range(0, Z.shape[0], CLASSES):
         for i in range(n):
-            e = exp_below_one(Z[k, i] - top[i])
-            Z[k, i] = e
-            total[i] += e
+            some[i] = ZERO
+        for k in range(first, min(first + CLASSES, Z.shape[0])):
+            for i in range(n):
+                e = exp_below_one(Z[k, i] - top[i])
+                Z[k, i] = e
+                some[i] += e
+        for i in range(n):
+            total[i] += some[i]
     for i in range(n):
         total[i] = ONE / total[i]
     for k in range(Z.shape[0]):

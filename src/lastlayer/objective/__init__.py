@@ -4,4 +4,3 @@ from lastlayer.objective.point import ObjectiveLine, ObjectivePoint
 from lastlayer.objective.problem import Objective
 
 __all__ = ["Objective", "ObjectiveLine", "ObjectivePoint"]
-from lastlayer.objective.problem import _Shared as _Shared  # TEMPORARY until path.py uses Objective.with_weights

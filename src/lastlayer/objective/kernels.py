@@ -28,7 +28,7 @@ def line_block(
     """
     K, D = W.shape
     Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
-    work, part = np.empty((4, micro), np.float32), np.zeros((K, D), np.float32)
+    work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
     since = 0
     for start in range(0, X.shape[0], micro):
         stop = min(start + micro, X.shape[0])
@@ -58,7 +58,7 @@ def gradient_block(
     """``S += pending · C``, then the value (into `sums`) and the gradient (into G) at S, for the rows of X."""
     K, D = S.shape[0], X.shape[1]
     Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
-    work, part = np.empty((4, micro), np.float32), np.zeros((K, D), np.float32)
+    work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
     since = 0
     for start in range(0, X.shape[0], micro):
         stop = min(start + micro, X.shape[0])
@@ -78,7 +78,7 @@ def loss_block(
     P is (K, n_rows), or has no columns where it is not wanted.
     """
     K = S.shape[0]
-    Z, V, work = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32), np.empty((4, micro), np.float32)
+    Z, V, work = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32), np.empty((7, micro), np.float32)
     for start in range(0, n_rows, micro):
         n, here = min(micro, n_rows - start), first + start
         _advance(S, C, here, n, pending, Z)
@@ -102,7 +102,7 @@ def hessian_block(
     """Add the Hessian at S times the direction (W, added) to G (K, D + 1), for the rows of X; rows are read once."""
     K, D = W.shape
     Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
-    work, part = np.empty((4, micro), np.float32), np.zeros((K, D), np.float32)
+    work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
     since = 0
     for start in range(0, X.shape[0], micro):
         stop = min(start + micro, X.shape[0])
@@ -121,7 +121,7 @@ def hessian_block(
 def bend_block(y: Any, w: Any, S: Any, P: Any, first: Any, code: Any, micro: Any) -> None:
     """Overwrite P (K, n_rows), the change of the scores, with the weighted Hessian in z at S times it."""
     K = S.shape[0]
-    Z, V, work = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32), np.empty((4, micro), np.float32)
+    Z, V, work = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32), np.empty((7, micro), np.float32)
     for start in range(0, P.shape[1], micro):
         n, here = min(micro, P.shape[1] - start), first + start
         for k in range(K):
@@ -140,7 +140,7 @@ def bend_block(y: Any, w: Any, S: Any, P: Any, first: Any, code: Any, micro: Any
 def trace_block(y: Any, S: Any, first: Any, last: Any, code: Any, micro: Any, out: Any) -> None:
     """Trace of the Hessian in z of the rows `first` to `last` of S, into `out` (N,)."""
     K = S.shape[0]
-    Z, work = np.zeros((K, micro), np.float32), np.empty((4, micro), np.float32)
+    Z, work = np.zeros((K, micro), np.float32), np.empty((7, micro), np.float32)
     for here in range(first, last, micro):
         n = min(micro, last - here)
         for k in range(K):

@@ -10,6 +10,7 @@ import numpy as np
 from lastlayer._arrays import Array, Float32, Float64, FloatArray, InputError, check_matrix
 from lastlayer._progress import SILENT, Progress
 from lastlayer.linear import single_blas_thread
+from lastlayer.linear.device import is_tensor, on_host
 from lastlayer.linear.inverse import inverse_factor
 from lastlayer.linear.rows import WIDE
 from lastlayer.losses import by_name
@@ -121,6 +122,7 @@ def fit_linear(
     ----------
     Z : ndarray
         (N, D) features of any real type. Products are made in float64 for float64, else in float32; Z is not copied.
+        A torch tensor is multiplied on its device, for the losses cross_entropy, squared_hinge and squared.
     y : ndarray
         (N,) labels 0..K-1; (N, K) real targets with the squared loss.
     n_classes : int
@@ -223,7 +225,8 @@ def _begin(objective: Objective, start: tuple[FloatArray, FloatArray], basis: Th
 def rotation_pays(Z: Array) -> bool:
     """Whether the problem is better solved in the span of its rows (`selection.thin`): few rows, many tame columns."""
     if (
-        Z.ndim != 2
+        is_tensor(Z)  # stays where it is
+        or Z.ndim != 2
         or Z.dtype.kind != "f"
         or not (1 < len(Z) <= THIN_ROWS and Z.shape[1] >= THIN_COLUMNS and is_thin(Z))
     ):
@@ -286,10 +289,13 @@ def make_solver(
 
 
 def sampling_pays(objective: Objective) -> bool:
-    """Whether there are so many rows that a sample of them describes the Hessian at a fraction of a pass."""
+    """Whether there are so many rows that a sample of them describes the Hessian at a fraction of a pass.
+
+    Never on a device, where a pass is cheap and drawing rows is not.
+    """
     rows = objective.examples.rows
     many = len(rows) * rows.n_features >= SAMPLED_FROM and len(rows) >= 16 * rows.n_features
-    return many and rows.dtype == np.float32
+    return many and rows.dtype == np.float32 and not is_tensor(rows.Z)
 
 
 def _nothing() -> Preconditioner:
@@ -353,7 +359,7 @@ def _without_optimum(objective: Objective, solution: Solution) -> Solution:
     """Without a penalty, cross-entropy has no finite optimum on classes that a linear rule separates: say so."""
     if objective.l2 > 0 or objective.loss.name != "cross_entropy":
         return solution
-    Z, y = objective.scores(solution.params), objective.examples.y
+    Z, y = on_host(objective.scores(solution.params)), objective.examples.y
     own = Z[y, np.arange(len(y))].copy()
     Z[y, np.arange(len(y))] = -np.inf
     if not (own > Z.max(axis=0)).all():

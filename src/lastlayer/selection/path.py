@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import final
 
 import numpy as np
 
-from lastlayer._arrays import Array, FloatArray, InputError, IntArray
+from lastlayer._arrays import Array, BoolArray, Float64, FloatArray, InputError, IntArray
 from lastlayer._progress import SILENT, Progress
 from lastlayer.linear import scores, single_blas_thread
+from lastlayer.linear.device import on_host
 from lastlayer.losses import Loss, by_name
 from lastlayer.objective import Objective, ObjectivePoint
+from lastlayer.selection.coupled import CoupledHessian
 from lastlayer.selection.fit import (
     LinearFit,
     exact_inverse,
     finish,
     preconditioner,
-    refuse_one_class,
     rotation_pays,
     solver_name,
 )
@@ -151,16 +152,19 @@ def regularisation_path(
     InputError
         For an empty or non-positive C, for losses without a path, and as `fit_linear`.
     """
-    grid = sorted({float(c) for c in Cs})
-    if not grid or not grid[0] > 0 or not np.isfinite(grid[-1]):
-        raise InputError(f"C is {list(Cs)}; positive numbers are needed")
-    if solver_name("auto", loss) not in ("lbfgs", "closed_form"):
-        raise InputError(
-            f"There is no path for the {loss} loss", "Paths are for cross_entropy, squared and squared_hinge"
-        )
+    grid = check_grid(Cs)
     _check_validation(Z_train, Z_val, y_val)
     with single_blas_thread(), progress.task("path", len(grid)) as task:
-        walk = _Walk.begin(Z_train, y_train, n_classes, by_name(loss), sample_weight, threads, tol, max_iter)
+        walk = Walk.begin(
+            Z_train,
+            y_train,
+            n_classes,
+            loss,
+            sample_weight=sample_weight,
+            gap=tol,
+            max_iter=max_iter,
+            threads=threads,
+        )
         points: list[PathPoint] = []
         best = 0
         kept: LinearFit | None = None
@@ -168,7 +172,7 @@ def regularisation_path(
             for C in grid:
                 clock = time.perf_counter()
                 fit, train_loss, l2 = walk.step(C)
-                point = _judge(fit, C, l2, train_loss, Z_val, y_val, walk.first.loss, clock)
+                point = judge(fit, C, l2, train_loss, Z_val, y_val, walk.first.loss, clock)
                 points.append(point)
                 if kept is None or point.val_loss < points[best].val_loss:
                     best, kept = len(points) - 1, fit
@@ -189,6 +193,14 @@ def _result(points: list[PathPoint], best: int, kept: LinearFit, grid: list[floa
     return PathResult(tuple(points), best, kept, at_edge, tuple(grid[len(points) :]), note)
 
 
+def check_grid(Cs: Sequence[float]) -> list[float]:
+    """Values of C in ascending order, each once; `InputError` where one is not positive and finite."""
+    grid = sorted({float(c) for c in Cs})
+    if not grid or not grid[0] > 0 or not np.isfinite(grid[-1]):
+        raise InputError(f"C is {list(Cs)}; positive numbers are needed")
+    return grid
+
+
 def _check_validation(Z_train: Array, Z_val: Array, y_val: Array) -> None:
     if Z_val.ndim != 2 or len(Z_val) == 0 or Z_val.shape[1] != Z_train.shape[1] or len(y_val) != len(Z_val):
         raise InputError(
@@ -197,10 +209,12 @@ def _check_validation(Z_train: Array, Z_val: Array, y_val: Array) -> None:
         )
 
 
-def _reason_to_stop(points: list[PathPoint], patience: int, reason: StopReason) -> str:
-    """Why to end the path here, or nothing."""
-    if reason is StopReason.INTERRUPTED:
-        return INTERRUPTED
+def _reason_to_stop(points: Sequence[PathPoint], patience: int, reason: StopReason) -> str:
+    return INTERRUPTED if reason is StopReason.INTERRUPTED else reason_to_stop(points, patience)
+
+
+def reason_to_stop(points: Sequence[PathPoint], patience: int) -> str:
+    """Why to end a path here, or nothing."""
     recent = [point.val_loss for point in points[-patience - 1 :]]
     if len(recent) > patience and all(a < b for a, b in pairwise(recent)):
         return f"validation loss rose for {patience} values of C in a row"
@@ -209,17 +223,38 @@ def _reason_to_stop(points: list[PathPoint], patience: int, reason: StopReason) 
 
 @final
 @dataclass
-class _Walk:
-    """Where the path is: the objective, its second moments, and the last point."""
+class Walk:
+    """Fits of the same rows for one C after the other, each begun at the one before.
+
+    Attributes
+    ----------
+    first : Objective
+        Rows, weights and loss; the λ of it is not used.
+    basis : ThinBasis or None
+        Where the features were rotated into the span of their rows.
+    total : float
+        ``Σ s``, so that ``λ = 1 / (C Σ s)``.
+    S : ndarray
+        Second moments, for the inverse Hessian of every λ.
+    tol, gap : float
+        Relative gradient norm to be reached, and share of the objective that a further step may still promise.
+    max_iter : int
+        Iterations for each C.
+    point : ObjectivePoint
+        Where the next fit begins.
+    hessian : CoupledHessian or None
+        The Hessian around an earlier solution, where somebody has found it worth knowing better than from S.
+    """
 
     first: Objective
     basis: ThinBasis | None
     total: float
     S: FloatArray
-    exact: bool
     tol: float
+    gap: float
     max_iter: int
     point: ObjectivePoint
+    hessian: CoupledHessian | None = None
 
     @classmethod
     def begin(
@@ -227,35 +262,63 @@ class _Walk:
         Z: Array,
         y: Array,
         n_classes: int,
-        loss: Loss,
-        sample_weight: Array | None,
-        threads: int | None,
-        tol: float,
-        max_iter: int,
-    ) -> _Walk:
-        basis: ThinBasis | None = None
-        if rotation_pays(Z):
-            Z, basis = thin(Z)
-        first = Objective(Z, y, n_classes, loss, 0.0, sample_weight, threads)
-        refuse_one_class(first)
-        total = float(len(Z)) if sample_weight is None else float(np.sum(sample_weight, dtype=np.float64))
-        exact = loss.is_quadratic
-        S = first.examples.second_moments(None) if exact else first.examples.second_moments()
-        return cls(first, basis, total, S, exact, tol, max_iter, first.at(first.start()))
+        loss: str,
+        *,
+        sample_weight: Array | None = None,
+        held: BoolArray | None = None,
+        fit_intercept: bool = True,
+        tol: float = 0.1,
+        gap: float = 1e-4,
+        max_iter: int = 1000,
+        threads: int | None = None,
+    ) -> Walk:
+        """Check the rows and prepare what all fits share; `InputError` for losses without a path.
 
-    def step(self, C: float) -> tuple[LinearFit, float, float]:
-        """The fit for C, its training loss and its λ."""
+        Rows that are `held` (N,) stay in Z with weight zero, so that nothing is copied.
+        """
+        if solver_name("auto", loss) not in ("lbfgs", "closed_form"):
+            raise InputError(
+                f"There is no path for the {loss} loss", "Paths are for cross_entropy, squared and squared_hinge"
+            )
+        basis: ThinBasis | None = None
+        if fit_intercept and rotation_pays(Z):
+            Z, basis = thin(Z)
+        first = Objective(Z, y, n_classes, by_name(loss), 0.0, sample_weight, threads, fit_intercept)
+        s = np.ones(len(Z)) if sample_weight is None else np.asarray(on_host(sample_weight), dtype=np.float64)
+        if held is not None:
+            s = np.where(held, 0.0, s)
+            first = first.with_weights(s)
+        refuse_one_class(first)
+        total = float(s.sum())
+        exact = first.loss.is_quadratic
+        S = first.examples.second_moments(None) if exact else first.examples.second_moments()
+        return cls(first, basis, total, S, tol, gap, max_iter, first.at(first.start()))
+
+    def reweighted(self, weights: Float64) -> Walk:
+        """The same rows with other weights (N,), from the same point on; the second moments stay as they are."""
+        first = self.first.with_weights(weights)
+        refuse_one_class(first)
+        return replace(self, first=first, total=float(weights.sum()), point=first.at(self.point.params))
+
+    def step(self, C: float, start: Float64 | None = None) -> tuple[LinearFit, float, float]:
+        """The fit for C, its training loss and its λ.
+
+        It begins at `start`, parameters of another fit of this walk, or else where the fit before ended.
+        """
         objective = self.first.with_l2(1.0 / (C * self.total))
-        solution = self._solver(objective).minimise(objective, self.point.under(objective))
+        begin = self.point.under(objective) if start is None else objective.at(start)
+        solution = self.solver(objective).minimise(objective, begin)
         self.point = self._last(objective, solution)
         train_loss = solution.value - objective.penalty.value(solution.params[:-1])
-        name = "closed_form" if self.exact else "lbfgs"
+        name = "closed_form" if self.first.loss.is_quadratic else "lbfgs"
         return finish(objective, solution, name, self.basis), train_loss, objective.l2
 
-    def _solver(self, objective: Objective) -> Solver:
-        if self.exact:
-            return ClosedForm(exact_inverse(objective, self.S), tol=1e-6, max_iter=self.max_iter)
-        return LBFGS(preconditioner(objective, self.S), tol=0.1, gap=self.tol, max_iter=self.max_iter)
+    def solver(self, objective: Objective) -> Solver:
+        """The exact solver for one λ."""
+        if self.first.loss.is_quadratic:
+            return ClosedForm(exact_inverse(objective, self.S), tol=min(self.tol, 1e-6), max_iter=self.max_iter)
+        inverse = preconditioner(objective, self.S) if self.hessian is None else self.hessian.inverse(objective.l2)
+        return LBFGS(inverse, tol=self.tol, gap=self.gap, max_iter=self.max_iter)
 
     def _last(self, objective: Objective, solution: Solution) -> ObjectivePoint:
         """The point of the solution; its scores are carried on where they are still there."""
@@ -264,7 +327,18 @@ class _Walk:
         return objective.at(solution.params)
 
 
-def _judge(
+def refuse_one_class(objective: Objective) -> None:
+    """Rows of positive weight of a single class leave nothing to learn."""
+    ex = objective.examples
+    if ex.y.ndim == 1 and np.count_nonzero(ex.shares()) < 2:
+        only = int(np.argmax(ex.shares()))
+        raise InputError(
+            f"all rows of positive weight have class {only}; at least two classes are needed",
+            "Add examples of another class",
+        )
+
+
+def judge(
     fit: LinearFit,
     C: float,
     l2: float,
@@ -274,8 +348,8 @@ def _judge(
     loss: Loss,
     clock: float,
 ) -> PathPoint:
-    """Validation scores of one fit."""
-    out = scores(Z, fit.weights, fit.bias)
+    """One value of C: its fit judged by the validation rows, `clock` the time it began."""
+    out, y = on_host(scores(Z, fit.weights, fit.bias)), on_host(y)
     right = int((out.argmax(axis=1) == y).sum())
     val_loss = float(loss.values(out, y).mean(dtype=np.float64))
     solution = fit.solution

@@ -21,6 +21,7 @@ from typing import final
 import numpy as np
 
 from lastlayer._arrays import Float64, FloatArray
+from lastlayer.linear.examples import FLOAT64_UP_TO
 
 WORTH_IT = 0.75
 """The rotation costs about 4 D N² operations; it pays when the columns shrink to this share or less."""
@@ -67,7 +68,7 @@ def thin(Z: FloatArray) -> tuple[FloatArray, ThinBasis]:
     Returns
     -------
     rotated : (N, r), r ≤ N
-        Features with the same scores, distances and penalties; of the type of Z.
+        Features with the same scores, distances and penalties: float64 for float64 and small ones, else float32.
     basis : ThinBasis
         Brings weights back.
     """
@@ -76,4 +77,6 @@ def thin(Z: FloatArray) -> tuple[FloatArray, ThinBasis]:
     # copies and the centring itself leave directions in which nothing varies but rounding errors
     size = np.sqrt((R * R).sum(axis=1))
     alive = size > 1e-9 * size.max(initial=0.0)
-    return np.ascontiguousarray(R[alive].T, dtype=Z.dtype), ThinBasis(mean, np.ascontiguousarray(Q[:, alive]))
+    # Never in float16, where rounding the rotated features would change the problem.
+    dtype = np.float64 if Z.size <= FLOAT64_UP_TO else np.result_type(Z.dtype, np.float32)
+    return np.ascontiguousarray(R[alive].T, dtype=dtype), ThinBasis(mean, np.ascontiguousarray(Q[:, alive]))

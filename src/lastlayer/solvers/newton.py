@@ -32,6 +32,7 @@ MOST_PARAMETERS = 3000
 STALLED = 5
 """Iterations without progress beyond rounding after which the precision is taken to be exhausted."""
 FIRST_FORCING, LARGEST_FORCING = 0.1, 0.5
+SPREAD = 1e8
 GOLDEN = (1.0 + math.sqrt(5.0)) / 2.0
 
 Towards = Callable[[CurvedPoint, Float64, float], Float64]
@@ -174,6 +175,19 @@ def hessian(point: CurvedPoint) -> Float64:
     return np.asarray(0.5 * (H + H.T))
 
 
+def _unit_diagonal(diagonal: Float64) -> Float64:
+    """What rows and columns of the Hessian are multiplied with, where their sizes are so far apart that digits are lost.
+
+    A penalty carried over to scaled columns spans many orders of magnitude, and `eigh` is exact to the largest only.
+    Otherwise ones, so that a step in a singular Hessian's range stays there (the solution of minimum norm).
+    """
+    sizes = np.abs(diagonal)
+    sizes[sizes == 0.0] = 1.0
+    if not len(sizes) or sizes.max() <= SPREAD * sizes.min():
+        return np.ones(len(sizes))
+    return np.asarray(np.exp2(-np.rint(0.5 * np.log2(sizes))))
+
+
 def _newton_direction(problem: Problem, H: Float64, gradient: Float64, tol: float) -> Float64:
     """``-|H|⁻¹ g``, the eigenvalues that are rounding replaced or left out."""
     if not np.isfinite(H).all():
@@ -181,19 +195,21 @@ def _newton_direction(problem: Problem, H: Float64, gradient: Float64, tol: floa
     g = gradient.ravel()
     coupled = np.count_nonzero(H, axis=1) > (H.diagonal() != 0.0)
     moving = np.flatnonzero(coupled | (g != 0.0))
-    values, vectors = np.linalg.eigh(H[np.ix_(moving, moving)])
-    parts = vectors.T @ g[moving]
+    among = H[np.ix_(moving, moving)]
+    scale = _unit_diagonal(among.diagonal())
+    values, vectors = np.linalg.eigh(among * np.outer(scale, scale))
+    parts = vectors.T @ (scale * g[moving])
     curvature = np.abs(values)
     floor = math.sqrt(len(H)) * max(problem.rounding, 1e-15) * float(curvature.max())
     flat = curvature <= floor
     if flat.any():
         there = np.zeros(g.size)
-        there[moving] = vectors[:, flat] @ parts[flat]
+        there[moving] = (vectors[:, flat] @ parts[flat]) / scale
         if problem.norm(there.reshape(gradient.shape)) <= max(0.1 * tol, 10.0 * problem.rounding):
             parts[flat] = 0.0
         curvature[flat] = floor or 1.0
     direction = np.zeros(g.size)
-    direction[moving] = -(vectors @ (parts / curvature))
+    direction[moving] = -scale * (vectors @ (parts / curvature))
     return direction.reshape(gradient.shape)
 
 
