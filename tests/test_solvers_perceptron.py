@@ -110,3 +110,77 @@ def test_other_losses_are_refused() -> None:
     Z, y = data()
     with pytest.raises(InputError, match="a rule for mistakes"):
         PerceptronRule().minimise(Objective(Z, y, 3, by_name("hinge"), 0.0))
+
+
+XOR = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+
+
+def test_xor_in_a_fixed_order_repeats_and_that_proves_it() -> None:
+    solution = PerceptronRule(epochs=1000, shuffle=False).minimise(Objective(*XOR, 2, by_name("perceptron"), 0.0))
+    assert not solution.stop_reason.converged
+    assert solution.iterations < 10
+    assert "not linearly separable: the weights after epoch" in solution.note
+    assert "for ever" in solution.note
+
+
+def test_xor_in_any_order_is_decided_by_a_linear_program() -> None:
+    solution = PerceptronRule(epochs=30).minimise(Objective(*XOR, 2, by_name("perceptron"), 0.0))
+    assert "not linearly separable: no weights have a margin" in solution.note
+    assert solution.iterations == 30
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_data_that_only_need_more_epochs_are_called_separable(k: int) -> None:
+    Z, y = data(60, 3, k)
+    solution = PerceptronRule(epochs=1).minimise(Objective(Z, y, k, by_name("perceptron"), 0.0))
+    assert solution.mistakes[-1] > 0
+    assert "are linearly separable" in solution.note
+    y[0] = (y[0] + 1) % k
+    Z[0] = Z[1:][y[1:] == (y[0] + 1) % k].mean(axis=0)  # inside the hull of another class
+    solution = PerceptronRule(epochs=1).minimise(Objective(Z, y, k, by_name("perceptron"), 0.0))
+    assert "not linearly separable" in solution.note
+
+
+def test_a_fixed_order_is_the_order_of_the_rows() -> None:
+    Z, y = data(noise=1.0)
+    J = Objective(Z, y, 3, by_name("perceptron"), 0.0)
+    X, labels, _ = J.take(np.arange(len(y)))
+    W, total, steps = np.zeros((X.shape[1], 3)), np.zeros((X.shape[1], 3)), 0
+    for _ in range(2):
+        for x, label in zip(X, labels):
+            winner = int((x @ W).argmax())
+            if winner != label:
+                W[:, label] += x
+                W[:, winner] -= x
+            total += W
+            steps += 1
+    solution = PerceptronRule(epochs=2, shuffle=False).minimise(J)
+    np.testing.assert_allclose(solution.params, total / steps, atol=1e-9)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_novikoffs_bound(shuffle: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    direction = rng.standard_normal(5)
+    Z = rng.standard_normal((400, 5))
+    Z, score = Z[np.abs(Z @ direction) > 0.2], (Z @ direction)[np.abs(Z @ direction) > 0.2]
+    y = (score > 0).astype(int)
+    J = Objective(Z, y, 2, by_name("perceptron"), 0.0)
+    solution = PerceptronRule(epochs=2000, seed=seed, shuffle=shuffle).minimise(J)
+    assert solution.stop_reason is StopReason.SEPARATED
+    X, _, _ = J.take(np.arange(len(y)))
+    separator = np.append(direction, direction @ J.examples.centre)  # the same rule for the centred rows
+    margin = (np.where(y == 1, 1.0, -1.0) * (X @ separator)).min() / np.linalg.norm(separator)
+    assert margin > 0
+    assert 1 < sum(solution.mistakes) <= (np.linalg.norm(X, axis=1).max() / margin) ** 2
+
+
+def test_patience_ends_what_no_longer_falls() -> None:
+    Z, y = data(noise=3.0)
+    J = Objective(Z, y, 3, by_name("perceptron"), 0.0)
+    solution = PerceptronRule(epochs=500, patience=3, tol=1e-3).minimise(J)
+    assert solution.stop_reason is StopReason.CONVERGED
+    made = solution.mistakes
+    assert min(made[-3:]) > min(made[:-3]) - 1e-3 * J.n_rows
+    assert PerceptronRule(epochs=len(made)).minimise(J).mistakes == made

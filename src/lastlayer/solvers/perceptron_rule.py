@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import final
 
@@ -22,6 +23,12 @@ from lastlayer.solvers.base import (
 )
 
 BLOCK = 256
+CYCLE = StopReason.MAX_ITER
+"""Why a cycle ends the rule: further iterations would be those made already."""
+LARGEST_PROGRAM = 200_000
+"""Most coefficients of the linear program that decides whether data are separable: about a tenth of a second."""
+NO_MARGIN = 1e-8
+"""Margins below it, in features scaled to 1, are rounding."""
 
 
 @final
@@ -35,16 +42,31 @@ class PerceptronRule(Solver):
     is steadier than the last (Freund & Schapire 1999). It has no penalty and no step size: scaling all updates changes
     no decision.
 
+    On rows that a linear rule separates with margin γ, R their greatest norm, it makes at most ``(R/γ)²`` mistakes
+    (Novikoff 1962; for two classes). On others it never ends, and says so where it can be proved: with `shuffle` off,
+    weights that come back after some epochs will come back for ever (they are compared bit by bit, so that a cycle may
+    be missed where sums round, but none is made up); otherwise, for small data, by a linear program
+    (`_separability.margin_bound`).
+
     Parameters
     ----------
     epochs : int
-        Most passes over the shuffled rows.
+        Most passes over the rows.
     seed : int
         Of the shuffles; epoch e is shuffled by (seed, e).
+    shuffle : bool
+        Whether each epoch has its own order; without it rows are visited as they come.
+    patience : int or None
+        Stop when the share of mistakes has not fallen by `tol` for so many epochs in a row; never when None.
+    tol : float
+        See `patience`.
     """
 
     epochs: int = 20
     seed: int = 0
+    shuffle: bool = True
+    patience: int | None = None
+    tol: float = 0.0
 
     @property
     def name(self) -> str:
@@ -72,10 +94,11 @@ class PerceptronRule(Solver):
         point = start or problem.at(problem.start())
         stop = recorder.add(0, point, problem.norm(point.gradient), 0.0)
         state = _State(point.params.copy(), np.zeros_like(point.params))
+        seen = {} if self.shuffle else {state.digest(): 0}
         for epoch in range(1, self.epochs + 1):
             if stop:
                 return recorder.solution(StopReason.CALLBACK, mistakes=tuple(mistakes))
-            order = np.random.default_rng((self.seed, epoch)).permutation(problem.n_rows)
+            order = self._order(epoch, problem.n_rows)
             made = sum(state.learn(problem, order[i : i + BLOCK]) for i in range(0, len(order), BLOCK))
             mistakes.append(made)
             point = problem.at(state.params if made == 0 else state.average())
@@ -84,8 +107,48 @@ class PerceptronRule(Solver):
             if made == 0:
                 note = f"Separated after {epoch} epochs and {sum(mistakes)} mistakes"
                 return recorder.solution(StopReason.SEPARATED, note, tuple(mistakes))
+            if not self.shuffle:
+                first = seen.setdefault(state.digest(), epoch)
+                if first < epoch:
+                    return recorder.solution(CYCLE, _cycle(first, epoch, made), tuple(mistakes))
+            if self._settled(mistakes, problem.n_rows):
+                note = f"{made} mistakes in epoch {epoch}, no fewer than {self.patience} epochs before"
+                return recorder.solution(StopReason.CONVERGED, note, tuple(mistakes))
         note = f"{mistakes[-1]} mistakes in the last of {self.epochs} epochs" if mistakes else ""
-        return recorder.solution(StopReason.MAX_ITER, note, tuple(mistakes))
+        return recorder.solution(StopReason.MAX_ITER, note + _whether_separable(problem), tuple(mistakes))
+
+    def _order(self, epoch: int, n: int) -> IntArray:
+        return np.random.default_rng((self.seed, epoch)).permutation(n) if self.shuffle else np.arange(n)
+
+    def _settled(self, mistakes: list[int], n: int) -> bool:
+        if self.patience is None or len(mistakes) <= self.patience:
+            return False
+        return min(mistakes[-self.patience :]) > min(mistakes[: -self.patience]) - self.tol * n
+
+
+def _cycle(first: int, epoch: int, made: int) -> str:
+    period = epoch - first
+    return (
+        f"The classes are not linearly separable: the weights after epoch {epoch} are those after epoch {first}, so "
+        f"that the {made} mistakes of the last epoch come back every {period} epoch{'s' if period > 1 else ''} for ever"
+    )
+
+
+def _whether_separable(problem: RowProblem) -> str:
+    """What a linear program says of small data that were not separated."""
+    if problem.n_rows * len(problem.start()) > LARGEST_PROGRAM:
+        return ""
+    from lastlayer.solvers._separability import margin_bound
+
+    X, y, _ = problem.take(np.arange(problem.n_rows))
+    bound = margin_bound(X, y, problem.start().shape[1], LARGEST_PROGRAM)
+    if bound is None:
+        return ""
+    if bound <= NO_MARGIN:
+        return (
+            f". The classes are not linearly separable: no weights have a margin above {NO_MARGIN:g} (linear program)"
+        )
+    return ". The classes are linearly separable (linear program): more epochs will find how"
 
 
 @final
@@ -96,6 +159,10 @@ class _State:
     params: Float64
     timed: Float64
     steps: int = field(default=0)
+
+    def digest(self) -> bytes:
+        """The weights' own bytes, hashed; -0 counts as 0."""
+        return hashlib.blake2b((self.params + 0.0).tobytes(), digest_size=16).digest()
 
     def average(self) -> Float64:
         """Mean of the weights after each row."""

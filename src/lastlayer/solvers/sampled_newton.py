@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import final
 
@@ -69,6 +70,8 @@ class SampledNewton(Solver):
         Most of their iterations.
     seed : int
         Of the samples; that of iteration i is drawn by (seed, i).
+    refine : callable or None
+        Makes a better P⁻¹ of the point where samples first fail, or None; with it L-BFGS goes on to the end.
     """
 
     preconditioner: Preconditioner
@@ -83,6 +86,7 @@ class SampledNewton(Solver):
     forcing: float = 0.3
     max_inner: int = 30
     seed: int = 0
+    refine: Callable[[Point], Preconditioner | None] | None = None
 
     @property
     def name(self) -> str:
@@ -108,7 +112,8 @@ class SampledNewton(Solver):
     def _run(self, problem: RowProblem, start: Point | None, recorder: Recorder) -> Solution:
         point = start or problem.at(problem.start())
         gradient = point.gradient
-        applied = self.preconditioner.apply(gradient)
+        preconditioner = self.preconditioner
+        applied = preconditioner.apply(gradient)
         pairs: Pairs = deque(maxlen=self.memory)
         norm = problem.norm(gradient)
         stop = recorder.add(0, point, norm, 0.0)
@@ -117,7 +122,8 @@ class SampledNewton(Solver):
         stalled = iteration = 0
         while not stop:
             if course.sampling:
-                direction = -self._sampled(point, gradient, pairs, iteration, int(course.share * problem.n_rows))
+                n_rows = int(course.share * problem.n_rows)
+                direction = -self._sampled(point, gradient, pairs, preconditioner, iteration, n_rows)
             else:
                 direction = -inverse_hessian_times(gradient, applied, pairs)
             slope = float(np.vdot(gradient, direction))
@@ -140,30 +146,37 @@ class SampledNewton(Solver):
                 continue
             point = line.move(step)
             new_gradient = point.gradient
-            new_applied = self.preconditioner.apply(new_gradient)
+            new_applied = preconditioner.apply(new_gradient)
             remember(pairs, step * direction, new_gradient - gradient, new_applied - applied)
             gradient, applied = new_gradient, new_applied
             norm = problem.norm(gradient)
             iteration += 1
             stalled = 0 if recorder.improves(point.value, norm) else stalled + 1
             stop = recorder.add(iteration, point, norm, step)
-            course.took(step)
+            if course.took(step) and self.refine is not None:
+                better = self.refine(point)
+                if better is not None:
+                    preconditioner, applied = better, better.apply(gradient)
+                    pairs.clear()
+                    course.settle()
             if stalled >= STALLED:
                 return recorder.solution(StopReason.PRECISION)
         return recorder.solution(StopReason.CALLBACK)
 
-    def _sampled(self, point: Point, gradient: Float64, pairs: Pairs, iteration: int, n_rows: int) -> Float64:
+    def _sampled(
+        self, point: Point, gradient: Float64, pairs: Pairs, rough: Preconditioner, iteration: int, n_rows: int
+    ) -> Float64:
         """The inverse Hessian times the gradient, the sample's in the middle."""
         assert isinstance(point, SampledPoint)
         sample = point.sample(max(n_rows, ROWS_PER_COLUMN * len(gradient)), (self.seed, iteration))
         q, alphas = first_loop(gradient, pairs)
-        return second_loop(self._solve(sample, q), alphas, pairs)
+        return second_loop(self._solve(sample, q, rough), alphas, pairs)
 
-    def _solve(self, sample: CurvedPoint, right: Float64) -> Float64:
+    def _solve(self, sample: CurvedPoint, right: Float64, rough: Preconditioner) -> Float64:
         """``H_s⁻¹ right`` by preconditioned conjugate gradients (Hestenes & Stiefel 1952)."""
         x = np.zeros_like(right)
         r = right.copy()
-        z = self.preconditioner.apply(r)
+        z = rough.apply(r)
         p = z
         size = first = float(np.vdot(r, z))
         for _ in range(self.max_inner):
@@ -173,12 +186,12 @@ class SampledNewton(Solver):
                 break
             x += (size / curvature) * p
             r -= (size / curvature) * product
-            z = self.preconditioner.apply(r)
+            z = rough.apply(r)
             before, size = size, float(np.vdot(r, z))
             if not size > self.forcing**2 * first:
                 break
             p = z + (size / before) * p
-        return x if x.any() else self.preconditioner.apply(right)
+        return x if x.any() else rough.apply(right)
 
 
 @final
@@ -202,12 +215,18 @@ class _Course:
         self.sampling = promised > self.slow**self.patience * self.promises[-1 - self.patience]
         return self.sampling
 
-    def took(self, step: float) -> None:
-        """Count short steps of the samples."""
+    def took(self, step: float) -> bool:
+        """Count short steps of the samples; True when they end the sampling."""
         if self.sampling:
             self.short = self.short + 1 if step < SHORT else 0
             if self.short >= 2:
                 self.go_back()
+                return True
+        return False
+
+    def settle(self) -> None:
+        """No more samples."""
+        self.share = math.inf
 
     def go_back(self) -> None:
         """To L-BFGS; the next samples are larger and come later."""
