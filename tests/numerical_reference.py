@@ -219,14 +219,14 @@ def _best_bias(problem: Standardised, used: Array, t: Array, x: Array) -> Array:
     return wide
 
 
-def gap(Z: Array, y: Array, loss: str, l2: float, W: Array, b: Array, best: float, weights: Array | None = None) -> float:
+def gap(
+    Z: Array, y: Array, loss: str, l2: float, W: Array, b: Array, best: float, weights: Array | None = None
+) -> float:
     """How far J(W, b) is above `best`, relative to it (to 1e-4 where the best is smaller)."""
     return (price(Z, y, loss, l2, W, b, weights) - best) / max(best, 1e-4)
 
 
-def certified_gap(
-    Z: Array, y: Array, loss: str, l2: float, W: Array, b: Array, weights: Array | None = None
-) -> float:
+def certified_gap(Z: Array, y: Array, loss: str, l2: float, W: Array, b: Array, weights: Array | None = None) -> float:
     """An upper bound of the relative gap for problems too large for `truth`, from strong convexity.
 
     With the bias at its best for these W, its gradient zero, no J is below ``J(W, b) - ‖∂J/∂W‖² / (2λ)``.

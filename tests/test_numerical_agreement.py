@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numerical_reference import certified_gap, price, truth
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as TheirLogistic
 from sklearn.linear_model import RidgeClassifier as TheirRidge
@@ -23,6 +22,7 @@ from lastlayer.estimators.linear_svc import LinearSVC
 from lastlayer.estimators.logistic_regression import LogisticRegression
 from lastlayer.estimators.ridge_classifier import RidgeClassifier
 from lastlayer.selection.fit import LinearFit, fit_linear
+from numerical_reference import certified_gap, price, truth
 
 LOSSES = ["cross_entropy", "squared_hinge", "squared"]
 NO_WORSE = 1e-7

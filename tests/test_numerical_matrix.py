@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
-from numerical_reference import certified_gap, gap, truth
 
 from lastlayer._arrays import InputError
 from lastlayer.estimators.linear_classifier import LinearClassifier
@@ -33,6 +32,7 @@ from lastlayer.selection.hinge import fit_hinge
 from lastlayer.solvers import Solution, StopReason
 from lastlayer.solvers.lbfgs import LBFGS
 from lastlayer.solvers.newton import Newton, NewtonCG
+from numerical_reference import certified_gap, gap, truth
 
 DTYPES = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 METHODS = {
@@ -45,15 +45,16 @@ METHODS = {
     }.items()
     for solver in solvers
 }
-CLASSIFIERS = [
-    LogisticRegression,
-    LogisticRegressionCV,
-    LinearSVC,
-    RidgeClassifier,
-    RidgeClassifierCV,
-    LinearClassifier,
-    Perceptron,
-]
+CLASSIFIERS: dict[str, Callable[[], Any]] = {
+    "LogisticRegression": LogisticRegression,
+    "LogisticRegressionCV": lambda: LogisticRegressionCV(Cs=2, cv=2),
+    "LinearSVC": LinearSVC,
+    "RidgeClassifier": RidgeClassifier,
+    "RidgeClassifierCV": RidgeClassifierCV,
+    "LinearClassifier": LinearClassifier,
+    "Perceptron": Perceptron,
+}
+each_classifier = pytest.mark.parametrize("classifier", CLASSIFIERS.values(), ids=CLASSIFIERS)
 SOLVED = 1e-8
 SECONDS = 10.0
 
@@ -274,7 +275,7 @@ def test_refused_by_name(case: str, method: str) -> None:
             solve(method, given.cast(dtype))
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@each_classifier
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -299,13 +300,13 @@ def test_refused_by_name(case: str, method: str) -> None:
         pytest.param(lambda y: ["a" if i == 7 else int(c) for i, c in enumerate(y)], "'a' in row 7", id="36 as a list"),
     ],
 )
-def test_labels_that_are_none_are_refused_with_their_row(classifier: type, labels: Any, message: str) -> None:
+def test_labels_that_are_none_are_refused_with_their_row(classifier: Callable, labels: Any, message: str) -> None:
     given = plain()
     with pytest.raises(InputError, match=message):
         classifier().fit(given.Z, labels(given.y))
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@each_classifier
 @pytest.mark.parametrize(
     ("Z", "message"),
     [
@@ -315,14 +316,14 @@ def test_labels_that_are_none_are_refused_with_their_row(classifier: type, label
         pytest.param(scipy.sparse.csr_array(plain().Z), "sparse csr_array; .* Use scikit-learn's", id="40 sparse"),
     ],
 )
-def test_features_that_cannot_be_used_are_refused_by_name(classifier: type, Z: Any, message: str) -> None:
+def test_features_that_cannot_be_used_are_refused_by_name(classifier: Callable, Z: Any, message: str) -> None:
     began = time.perf_counter()
     with pytest.raises(InputError, match=message):
         classifier().fit(Z, plain().y)
     assert time.perf_counter() - began < 1.0
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@each_classifier
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -330,10 +331,14 @@ def test_features_that_cannot_be_used_are_refused_by_name(classifier: type, Z: A
         pytest.param(np.r_[np.ones(59), np.inf], "row 59", id="04 inf"),
         pytest.param(np.r_[np.ones(59), -1.0], "row 59", id="34 negative"),
         pytest.param(np.zeros(60), "every sample weight is zero", id="35 all zero"),
-        pytest.param(1.0 * (plain().y == 2), "one class only where their weight is positive: 2", id="27 one class left"),
+        pytest.param(
+            1.0 * (plain().y == 2), "one class only where their weight is positive: 2", id="27 one class left"
+        ),
     ],
 )
-def test_weights_that_cannot_be_used_are_refused_by_name(classifier: type, weights: np.ndarray, message: str) -> None:
+def test_weights_that_cannot_be_used_are_refused_by_name(
+    classifier: Callable, weights: np.ndarray, message: str
+) -> None:
     given = plain()
     with pytest.raises(InputError, match=message):
         classifier().fit(given.Z, given.y, sample_weight=weights)
@@ -367,12 +372,22 @@ def test_19_many_more_columns_than_rows(loss: str, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-@pytest.mark.parametrize("method", ["cross_entropy-lbfgs", "squared_hinge-lbfgs", "squared-closed_form"])
+@pytest.mark.parametrize("method", ["cross_entropy-lbfgs", "cross_entropy-newton_cg", "squared-closed_form"])
 def test_24_a_thousand_classes(method: str, dtype: type) -> None:
-    rng = np.random.default_rng(0)
-    given = Given(rng.standard_normal((1200, 4)), np.arange(1200) % 1000, 1000).cast(dtype)
+    given = thousand().cast(dtype)
     fit = solve(method, given, tol=1e-6)
     assert certified_gap(given.Z, given.y, METHODS[method][0], given.l2, fit.weights, fit.bias) <= SOLVED
+
+
+def test_24_a_thousand_classes_one_against_the_rest() -> None:
+    """With one row in a thousand inside every margin the squared hinge takes hundreds of iterations."""
+    given = replace(thousand(), l2=1.0)
+    fit = solve("squared_hinge-lbfgs", given, tol=1e-4)
+    assert certified_gap(given.Z, given.y, "squared_hinge", given.l2, fit.weights, fit.bias) <= SOLVED
+
+
+def thousand() -> Given:
+    return Given(np.random.default_rng(0).standard_normal((1000, 4)), np.arange(1000), 1000)
 
 
 def test_25_ten_thousand_classes() -> None:
@@ -380,9 +395,9 @@ def test_25_ten_thousand_classes() -> None:
 
     Class c has one row, the unit vector c mod 4: ``W[j, c] = 3a`` where j = c mod 4, else -a, and no bias matters.
     """
-    k, kinds, l2 = 10_000, 4, 1e-5
+    k, kinds, l2 = 10_000, 4, 1e-2
     y = np.arange(k)
-    fit = solve("cross_entropy-lbfgs", Given(np.eye(kinds, dtype=np.float32)[y % kinds], y, k, l2))
+    fit = solve("cross_entropy-lbfgs", Given(np.eye(kinds, dtype=np.float32)[y % kinds], y, k, l2), tol=1e-4)
     a = np.linspace(0, 1, 3)
     for _ in range(200):  # golden section would do as well; thirds keep it plain
         left, right = (2 * a[0] + a[2]) / 3, (a[0] + 2 * a[2]) / 3
@@ -415,8 +430,8 @@ def test_27_a_class_whose_rows_weigh_nothing_changes_nothing(method: str) -> Non
     assert (scores.argmax(axis=1) < 2).all()
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_27_a_class_whose_rows_weigh_nothing_is_no_class(classifier: type) -> None:
+@each_classifier
+def test_27_a_class_whose_rows_weigh_nothing_is_no_class(classifier: Callable) -> None:
     base = plain()
     fitted = classifier().fit(base.Z, base.y, sample_weight=(base.y != 2).astype(float))
     np.testing.assert_array_equal(fitted.classes_, [0, 1])
@@ -519,8 +534,8 @@ def test_weights_times_penalty_is_what_counts(classifier: type, name: str, sign:
     np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_32_weights_whose_sum_is_infinite_are_solved_or_refused_for_that(classifier: type) -> None:
+@each_classifier
+def test_32_weights_whose_sum_is_infinite_are_solved_or_refused_for_that(classifier: Callable) -> None:
     given = plain()
     try:
         fitted = classifier().fit(given.Z, given.y, sample_weight=np.full(60, 1e308))
@@ -530,7 +545,7 @@ def test_32_weights_whose_sum_is_infinite_are_solved_or_refused_for_that(classif
         np.testing.assert_allclose(fitted.coef_, classifier().fit(given.Z, given.y).coef_, rtol=1e-6)
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@each_classifier
 @pytest.mark.parametrize(
     "names",
     [
@@ -540,7 +555,7 @@ def test_32_weights_whose_sum_is_infinite_are_solved_or_refused_for_that(classif
         pytest.param([False, True], id="36 truth values"),
     ],
 )
-def test_labels_of_any_kind_are_answered_in_kind(classifier: type, names: list) -> None:
+def test_labels_of_any_kind_are_answered_in_kind(classifier: Callable, names: list) -> None:
     given = plain(k=len(names))
     numbers = classifier().fit(given.Z, given.y)
     fitted = classifier().fit(given.Z, np.array(names)[given.y])

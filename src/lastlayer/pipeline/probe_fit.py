@@ -21,7 +21,8 @@ from lastlayer.pipeline.scoring import SideScores
 from lastlayer.selection.fit import LinearFit, fit_linear
 from lastlayer.selection.folds import Fold, held_out, make_folds
 from lastlayer.selection.path import PathPoint
-from lastlayer.selection.protocols import SHARES, choose_by_protocol
+from lastlayer.selection.protocol_sweep import SHARES
+from lastlayer.selection.protocols import choose_by_protocol
 from lastlayer.solvers.base import StopReason
 
 NESTED = "nested cv"

@@ -176,7 +176,7 @@ def hessian(point: CurvedPoint) -> Float64:
 
 
 def _unit_diagonal(diagonal: Float64) -> Float64:
-    """What rows and columns of the Hessian are multiplied with, where their sizes are so far apart that digits are lost.
+    """What rows and columns of the Hessian are multiplied with where their sizes lie so far apart that digits get lost.
 
     A penalty carried over to scaled columns spans many orders of magnitude, and `eigh` is exact to the largest only.
     Otherwise ones, so that a step in a singular Hessian's range stays there (the solution of minimum norm).
