@@ -1,7 +1,7 @@
 """The truth that the numerical tests compare with: the same problem solved by other means, in more digits.
 
-``J(W, b) = Σᵢ sᵢ L(zᵢ W + b, yᵢ) / Σᵢ sᵢ + (λ/2) ‖W‖²``. Columns are centred and scaled, the penalty carried over; values
-and gradients are in extended precision (`numpy.longdouble`: 64 bits of mantissa where the platform has them), the
+``J(W, b) = Σᵢ sᵢ L(zᵢ W + b, yᵢ) / Σᵢ sᵢ + (λ/2) ‖W‖²``. Columns are centred and scaled, the penalty carried over;
+values and gradients are in extended precision (`numpy.longdouble`: 64 bits of mantissa where there are so many), the
 Newton equation in float64, solved again until nothing is left of the gradient. Nothing of lastlayer is used.
 """
 

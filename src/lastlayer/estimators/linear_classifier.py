@@ -48,9 +48,9 @@ class LinearClassifier(LinearPredictions, BaseEstimator):  # type: ignore[misc]
     loss : {"cross_entropy", "squared", "squared_hinge", "hinge", "perceptron"}
         L. Cross-entropy of the softmax; half the squared distance to the one-hot targets; the hinges of one class
         against the rest, margin 1; the perceptron's mistakes.
-    solver : {"auto", "closed_form", "lbfgs", "gradient_descent", "perceptron"}
-        How the minimum is found; "auto" takes the exact one for the loss. The hinge has none so far: gradient
-        descent comes near its minimum and warns.
+    solver : {"auto", "closed_form", "lbfgs", "sampled_newton", "newton", "newton_cg", "dual", "gradient_descent", \
+              "perceptron"}
+        How the minimum is found; "auto" takes the exact one for the loss.
     l2 : float
         λ ≥ 0. scikit-learn's C is ``1/(λ Σ s)``, the alpha of its ridge ``λ Σ s``. The perceptron has no penalty and
         makes no use of it.

@@ -38,6 +38,7 @@ class StopReason(Enum):
     INTERRUPTED = "interrupted"
     CALLBACK = "stopped by the callback"
     NO_OPTIMUM = "no finite optimum"
+    CYCLE = "weights repeat"
     EARLY = "validation loss stopped falling"
 
     @property

@@ -23,8 +23,6 @@ from lastlayer.solvers.base import (
 )
 
 BLOCK = 256
-CYCLE = StopReason.MAX_ITER
-"""Why a cycle ends the rule: further iterations would be those made already."""
 LARGEST_PROGRAM = 200_000
 """Most coefficients of the linear program that decides whether data are separable: about a tenth of a second."""
 NO_MARGIN = 1e-8
@@ -110,7 +108,7 @@ class PerceptronRule(Solver):
             if not self.shuffle:
                 first = seen.setdefault(state.digest(), epoch)
                 if first < epoch:
-                    return recorder.solution(CYCLE, _cycle(first, epoch, made), tuple(mistakes))
+                    return recorder.solution(StopReason.CYCLE, _cycle(first, epoch, made), tuple(mistakes))
             if self._settled(mistakes, problem.n_rows):
                 note = f"{made} mistakes in epoch {epoch}, no fewer than {self.patience} epochs before"
                 return recorder.solution(StopReason.CONVERGED, note, tuple(mistakes))
