@@ -186,7 +186,6 @@ DIFFERENT = {
 """What is meant to be different: reasons by test."""
 
 OPEN = {
-    "test_logistic::test_logistic_cv_folds_with_classes_missing": "scorers are not told `labels` that a fold lacks",
     "test_logistic::test_logistic_cv_mock_scorer": "a scorer is called from the largest C down, not in the order of Cs",
     "test_logistic::test_lr_cv_scores_differ_when_sample_weight_is_requested": "no metadata routing to the scorer",
     "test_logistic::test_multinomial_cv_iris": "scorers are not told `labels` that a fold lacks",

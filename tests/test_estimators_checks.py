@@ -21,7 +21,7 @@ ESTIMATORS = [
     LinearClassifier(standardise=True),
     LinearClassifier(loss="squared"),
     LinearClassifier(loss="squared_hinge"),
-    LinearClassifier(loss="hinge", max_iter=50),
+    LinearClassifier(loss="hinge"),
     LinearClassifier(loss="perceptron"),
 ]
 NAMES = [str(estimator) for estimator in ESTIMATORS]
