@@ -57,7 +57,8 @@ CLASSIFIERS: dict[str, Callable[[], Any]] = {
 }
 each_classifier = pytest.mark.parametrize("classifier", CLASSIFIERS.values(), ids=CLASSIFIERS)
 SOLVED = 1e-8
-SECONDS = 10.0
+SECONDS = 60.0
+"""A guard against solvers that never end, not a measurement: on a free machine nothing takes ten."""
 
 
 @dataclass(frozen=True)
@@ -206,25 +207,14 @@ def excess(given: Given, loss: str, fit: LinearFit, least: float) -> float:
 def test_solved(case: str, method: str, dtype: type) -> None:
     given, loss = CASES[case]().cast(dtype), METHODS[method][0]
     fit = solve(method, given)
-    if loss == "hinge":
-        _honest(fit)
+    if case.startswith("11") and loss == "hinge" and dtype == np.float64:
+        # The bias is 1e12 large and float64 knows its neighbours 1e-4 apart; a loss with kinks pays for that in full.
+        assert not fit.solution.stop_reason.converged
+        assert "column" in fit.solution.note
+        assert fit.solution.value / best(case, loss, dtype) - 1 <= SOLVED
         return
     assert excess(given, loss, fit, best(case, loss, dtype)) <= SOLVED
     assert fit.solution.stop_reason.converged or fit.solution.stop_reason is StopReason.PRECISION
-
-
-def _honest(fit: LinearFit) -> None:
-    """Coordinate ascent on badly scaled columns may run out of epochs; then it says so, and how far it may be off.
-
-    Its certificate, the duality gap, is a bound by construction (`test_solvers_dual`): converged means within it.
-    """
-    solution = fit.solution
-    assert np.isfinite(solution.value) and np.isfinite(fit.weights).all() and np.isfinite(fit.bias).all()
-    if solution.stop_reason.converged:
-        assert solution.gradient_norm <= 1e-9
-    else:
-        assert solution.stop_reason in (StopReason.PRECISION, StopReason.MAX_ITER)
-        assert "Duality gap" in solution.note
 
 
 @pytest.mark.parametrize("case", ["10 offset 1e6", "09 offset 1e4 on one column", "11 offset 1e12"])

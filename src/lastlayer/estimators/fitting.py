@@ -194,7 +194,7 @@ def _say_if_not_converged(fit: LinearFit, plan: Plan, dtype: np.dtype[np.floatin
     if reason.converged or exhausted:
         return
     note = f"{solution.note}. " if solution.note else ""
-    measure = "relative duality gap" if fit.solver == "dual" else "relative gradient norm"
+    measure = "relative duality gap" if fit.solver in ("dual", "interior_point") else "relative gradient norm"
     warnings.warn(
         f"LL040 {fit.solver} did not converge ({reason.value} after {solution.iterations} iterations): {measure} "
         f"{solution.gradient_norm:.2g}, tol {plan.tol:g}. {note}{_mend(plan, reason)}",

@@ -189,6 +189,7 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
         self._refuse_unsupported()
         given = self._values()
         data = read_training(self, X, y, sample_weight, self.class_weight, self._sparse_alternative)
+        data.total_weight()  # refuses what has no finite sum
         plan = self._plan()
         small = data.X.size <= SMALL
         # scikit-learn's C for two classes is that of one column: see `fitting`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -14,10 +15,13 @@ from lastlayer.linear.rows import Rows
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective
 from lastlayer.selection.fit import LinearFit, finish, refuse_one_class
-from lastlayer.solvers.base import Callback, Point, Record
+from lastlayer.solvers.base import Callback, Point, Record, Solution, StopReason
 from lastlayer.solvers.dual import DualCoordinateAscent
 from lastlayer.solvers.dual_problem import DUAL, DualProblem, DualRows
+from lastlayer.solvers.interior_point import InteriorPoint, fits_interior_point
 
+HARD = 30.0
+"""Box times mean squared row norm from which on small problems are left to the interior point method."""
 VISITED_AS_GIVEN = (np.uint8, np.float32, np.float64)
 
 
@@ -84,8 +88,37 @@ def fit_hinge(
             return bool(callback and callback(record, params))
 
         problem = HingeProblem(Z, y, n_classes, l2, sample_weight, threads, fit_intercept)
-        solution = DualCoordinateAscent(gap, max_iter, seed).minimise(problem, None, report)
-        return finish(problem.objective, solution, "dual")
+        return _within_rounding(finish(problem.objective, *_solve(problem, gap, max_iter, seed, report)), problem, gap)
+
+
+def _solve(problem: HingeProblem, gap: float, max_iter: int, seed: int, report: Callback) -> tuple[Solution, str]:
+    """By coordinate ascent; small problems that it finds hard, by the interior point method."""
+    inside = InteriorPoint(gap, min(max_iter, 100))
+    small = fits_interior_point(problem)
+    if small and problem.is_hard:
+        solution = inside.minimise(problem, None, report)
+        if solution.stop_reason in (StopReason.CONVERGED, StopReason.CALLBACK, StopReason.INTERRUPTED):
+            return solution, inside.name
+    solution = DualCoordinateAscent(gap, max_iter, seed).minimise(problem, None, report)
+    if small and not problem.is_hard and solution.stop_reason in (StopReason.MAX_ITER, StopReason.PRECISION):
+        other = inside.minimise(problem, None, report)
+        if other.value <= solution.value:
+            return other, inside.name
+    return solution, "dual"
+
+
+def _within_rounding(fit: LinearFit, problem: HingeProblem, gap: float) -> LinearFit:
+    """Not converged where float64 cannot hold the bias: far from zero its neighbours lie apart, and kinks feel it."""
+    apart = 0.5 * float(np.spacing(np.abs(fit.bias)).max()) * len(fit.bias)
+    if not fit.solution.stop_reason.converged or apart <= gap * fit.solution.value:
+        return fit
+    shift = problem.objective.examples.rows.shift
+    j = 0 if shift is None else int(np.argmax(np.abs(shift[:, None] * fit.weights).max(axis=1)))
+    note = (
+        f"column {j} lies so far from zero that float64 holds the bias to {apart:.1g} of the loss only; "
+        "subtract its mean"
+    )
+    return replace(fit, solution=replace(fit.solution, stop_reason=StopReason.PRECISION, note=note))
 
 
 @final
@@ -128,6 +161,12 @@ class HingeProblem(DualProblem):
     def dual(self) -> DualRows:
         """Rows, labels and boxes."""
         return self._dual
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether boxes are so wide that the ascent from α = 0 takes very many visits."""
+        rows = self._dual.X[self._dual.rows] - self._dual.centre
+        return float(self._dual.box.max()) * float(np.square(rows).sum(axis=1).mean()) > HARD
 
     @property
     def unit(self) -> float:
