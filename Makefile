@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types imports bench-main bench-solvers bench-gpu clean
+.PHONY: demo test lint types imports bench-main bench-solvers bench-gpu bench-drop-in clean
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ bench-solvers: $(VENV)/.core
 
 bench-gpu: $(VENV)/.core
 	$(BIN)/python benchmarks/gpu.py $(if $(ARRAYS),--arrays $(ARRAYS))
+
+# scikit-learn's own tests, on our drop-in estimators
+bench-drop-in: $(VENV)/.test
+	$(BIN)/python benchmarks/drop_in.py
 
 clean:
 	rm -rf $(VENV) dist
