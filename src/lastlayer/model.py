@@ -51,6 +51,17 @@ _KEYS = {
 }
 
 
+def softmax(scores: FloatArray, temperature: float = 1.0) -> Float64:
+    """``exp(z / T) / Σ exp(z / T)`` of scores (N, K), in float64; every row sums to 1."""
+    p = scores.astype(np.float64)
+    p -= p.max(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # a tiny temperature: -inf, whose exponential is 0
+        p /= temperature
+    np.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -148,13 +159,7 @@ class Model:
         """Return softmax(z / T) of scores (N, K), in float64; every row sums to 1."""
         if scores.ndim != 2 or scores.shape[1] != len(self.class_names):
             raise InputError(f"scores have shape {scores.shape}; (N, {len(self.class_names)}) is needed")
-        p = scores.astype(np.float64)
-        p -= p.max(axis=1, keepdims=True)
-        with np.errstate(over="ignore"):  # a tiny temperature: -inf, whose exponential is 0
-            p /= self.temperature
-        np.exp(p, out=p)
-        p /= p.sum(axis=1, keepdims=True)
-        return p
+        return softmax(scores, self.temperature)
 
     def predict(self, images: UInt8) -> Array:
         """Return the name of the class with the largest score of each image, as an array of str objects."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from lastlayer._arrays import Float64, FloatArray
-from lastlayer.linear.threads import parallel
 from lastlayer.objective.terms import N_SUMS
 from lastlayer.solvers.base import Line, LineValue, SampledPoint
 
@@ -102,10 +101,7 @@ class ObjectivePoint(SampledPoint):
         """
         problem, scores = self.problem, self.scores
         ex = problem.examples
-        tau = np.empty(len(ex.rows), dtype=ex.rows.dtype)
-        parallel(lambda leaf: problem.terms.traces(leaf, scores, tau), ex.rows.leaves(), ex.rows.threads)
-        if ex.weights is not None:
-            tau *= ex.weights
+        tau = problem.traces(scores)
         total = float(tau.sum(dtype=np.float64))
         share = n_rows * (0.9 * tau / total + 0.1 / len(tau)) if total > 0 else np.full(len(tau), n_rows / len(tau))
         chosen = np.flatnonzero(np.random.default_rng(seed).random(len(tau)) < share)

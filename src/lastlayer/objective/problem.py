@@ -14,6 +14,7 @@ import numpy as np
 from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
 from lastlayer.linear.device import is_tensor
 from lastlayer.linear.examples import Examples, prepare
+from lastlayer.linear.threads import parallel
 from lastlayer.losses.base import Loss
 from lastlayer.objective.point import ObjectivePoint
 from lastlayer.objective.terms import N_SUMS, Terms, choose_terms, refuse_off_host
@@ -222,6 +223,13 @@ class Objective(RowProblem):
     def count(self, products: int) -> None:
         """Half a pass more for each product with all rows."""
         self._shared.counter.passes += 0.5 * products * self._share
+
+    def traces(self, scores: FloatArray) -> FloatArray:
+        """Trace of each row's Hessian in z at scores (K, N), times the row's weight, (N,)."""
+        ex = self.examples
+        out: FloatArray = np.empty(len(ex.rows), dtype=ex.rows.dtype)
+        parallel(lambda leaf: self.terms.traces(leaf, scores, out), ex.rows.leaves(), ex.rows.threads)
+        return out if ex.weights is None else out * ex.weights
 
     def means(self, sums: Float64) -> tuple[float, Float64]:
         """Mean loss and its gradient (D + 1, K) from the sum of the leaves' parts."""

@@ -24,6 +24,7 @@ from lastlayer.artifacts import FORMAT_VERSION, encode_artifact, read_artifact, 
 from lastlayer.data.embeddings import normalise
 from lastlayer.linear import SCORE_ROWS
 from lastlayer.linear import scores as linear_scores
+from lastlayer.model import softmax
 
 _BLOCK_NUMBERS = 1 << 22
 _TENSORS = {"weights", "bias", "phi.mean", "phi.scale"}
@@ -125,10 +126,7 @@ class ProbeHead:
 
     def probabilities(self, scores: FloatArray) -> Float64:
         """softmax(z / T)."""
-        p: Float64 = (scores.astype(np.float64) - scores.max(axis=1, keepdims=True)) / self.temperature
-        np.exp(p, out=p)
-        p /= p.sum(axis=1, keepdims=True)
-        return p
+        return softmax(scores, self.temperature)
 
     @cached_property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ from lastlayer._codes import Problem
 from lastlayer._files import display_name
 from lastlayer.evaluation.baselines import majority
 from lastlayer.evaluation.intervals import Proportion, json_number
+from lastlayer.model import softmax
 from lastlayer.pipeline import toml
 from lastlayer.pipeline.checking import problem_to_dict
 from lastlayer.pipeline.environment import environment
@@ -208,10 +209,7 @@ def _curve(outcome: SweepOutcome) -> dict[str, Any] | None:
 def _oof(outcome: SweepOutcome, name: str, z: FloatArray) -> SideScores:
     """Held-out scores as probabilities; the temperature of scores that are none is fitted on them."""
     T = 1.0 if HEADS[outcome.settings.train.head].loss == "cross_entropy" else fit_temperature(z, outcome.y)
-    p = (z.astype(np.float64) - z.max(axis=1, keepdims=True)) / T
-    np.exp(p, out=p)
-    p /= p.sum(axis=1, keepdims=True)
-    return SideScores(name, outcome.rows, outcome.y, np.asarray(z, np.float32), p, held_out=True)
+    return SideScores(name, outcome.rows, outcome.y, np.asarray(z, np.float32), softmax(z, T), held_out=True)
 
 
 def _report(outcome: SweepOutcome, facts: dict[str, str], config: str, clock: Clock) -> str:

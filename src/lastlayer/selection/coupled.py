@@ -92,7 +92,7 @@ class CoupledHessian:
     def at(cls, objective: Objective, scores: FloatArray) -> CoupledHessian:
         """Around the point whose scores (K, N) are given."""
         ex = objective.examples
-        rows, weights = _sample(_trace(objective, scores))
+        rows, weights = _sample(objective.traces(scores).astype(np.float64))
         weights = weights * _weights_of(objective, rows) / len(ex.rows)
         classes = _class_hessians(objective, scores[:, rows], ex.y[rows])
         pooled = weights * np.einsum("kkn->n", classes) / ex.n_outputs
@@ -144,20 +144,6 @@ def is_worth_it(objective: Objective, passes: float) -> bool:
     # products in float32, then the factor and the eigenvectors, in float64 and at lower rates
     operations = 4.0 * n * d * d + k * (k + 1) * n * r * r + 4.0 * ((r + 1) * k) ** 3 + 20.0 * d**3
     return passes * 4.0 * len(ex.rows) * d * k > operations
-
-
-def _trace(objective: Objective, scores: FloatArray) -> Float64:
-    """Weighted trace of every row's Cᵢ, (N,)."""
-    ex = objective.examples
-
-    def of_leaf(leaf: tuple[int, int]) -> Float64:
-        Z, y = scores[:, slice(*leaf)].T, ex.y[slice(*leaf)]
-        total = np.zeros(len(y))
-        for k in range(Z.shape[1]):
-            total += objective.loss.hessian_times(Z.copy(), _unit(Z, k), y)[:, k]
-        return total if ex.weights is None else total * ex.weights[slice(*leaf)]
-
-    return np.concatenate(parallel(of_leaf, ex.rows.leaves(), ex.rows.threads))
 
 
 def _unit(Z: FloatArray, k: int) -> FloatArray:

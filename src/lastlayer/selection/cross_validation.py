@@ -20,9 +20,9 @@ from lastlayer._progress import SILENT, Progress
 from lastlayer.linear import single_blas_thread
 from lastlayer.objective import Objective
 from lastlayer.selection.coupled import CoupledHessian, is_worth_it
-from lastlayer.selection.fit import LinearFit
+from lastlayer.selection.fit import LinearFit, refuse_one_class
 from lastlayer.selection.folds import Fold, make_folds
-from lastlayer.selection.path import Walk, check_grid, refuse_one_class
+from lastlayer.selection.path import Walk, check_grid
 from lastlayer.selection.validated import CrossValidation, HeldOut, Measure
 from lastlayer.solvers import Solution, StopReason
 

@@ -248,11 +248,11 @@ def solver_name(solver: str, loss: str) -> str:
 
 
 def refuse_one_class(objective: Objective) -> None:
-    """Rows of a single class leave nothing to learn."""
+    """Rows of positive weight of a single class leave nothing to learn."""
     ex = objective.examples
-    if ex.y.ndim == 1 and not (ex.y != ex.y[0]).any():
+    if ex.y.ndim == 1 and np.count_nonzero(ex.shares()) < 2:
         raise InputError(
-            f"all rows of positive weight have class {ex.y[0]}; at least two classes are needed",
+            f"all rows of positive weight have class {int(np.argmax(ex.shares()))}; at least two classes are needed",
             "Add examples of another class",
         )
 

@@ -22,6 +22,7 @@ from lastlayer.selection.fit import (
     exact_inverse,
     finish,
     preconditioner,
+    refuse_one_class,
     rotation_pays,
     solver_name,
 )
@@ -325,17 +326,6 @@ class Walk:
         if isinstance(solution.point, ObjectivePoint):
             return solution.point
         return objective.at(solution.params)
-
-
-def refuse_one_class(objective: Objective) -> None:
-    """Rows of positive weight of a single class leave nothing to learn."""
-    ex = objective.examples
-    if ex.y.ndim == 1 and np.count_nonzero(ex.shares()) < 2:
-        only = int(np.argmax(ex.shares()))
-        raise InputError(
-            f"all rows of positive weight have class {only}; at least two classes are needed",
-            "Add examples of another class",
-        )
 
 
 def judge(

@@ -7,11 +7,10 @@ from typing import final
 
 import numpy as np
 
-from lastlayer._arrays import Float64, InputError
+from lastlayer._arrays import InputError
 from lastlayer.solvers._dual_ascent import Ascent
 from lastlayer.solvers.base import (
     Callback,
-    Line,
     Point,
     Problem,
     Recorder,
@@ -23,6 +22,7 @@ from lastlayer.solvers.base import (
 from lastlayer.solvers.dual_problem import DUAL as DUAL
 from lastlayer.solvers.dual_problem import DualProblem as DualProblem
 from lastlayer.solvers.dual_problem import DualRows as DualRows
+from lastlayer.solvers.dual_problem import ValuedPoint
 
 FIRST_EPOCHS, MOST_EPOCHS, GROWTH = 12, 100, 1.3
 """Visits of the rows between two checks."""
@@ -113,7 +113,7 @@ class DualCoordinateAscent(Solver):
             epochs = ascent.round(epochs, min(most, self.max_iter - epochs))
             most = min(int(most * GROWTH), MOST_EPOCHS)
             gap = ascent.gap()
-            point = _Certified(problem, ascent.params(), ascent.value())
+            point = ValuedPoint(problem, ascent.params(), ascent.value())
             stop = recorder.add(epochs, point, gap, 1.0)
             if gap <= self.gap:
                 return self._answer(recorder, StopReason.CONVERGED, gap)
@@ -128,26 +128,3 @@ class DualCoordinateAscent(Solver):
         return recorder.solution(
             reason, f"Duality gap {last:.2g} of the objective after {recorder.problem.passes:.3g} passes"
         )
-
-
-@final
-class _Certified(Point):
-    """A point whose value the certificate knows; its gradient costs a pass, and is made when asked for."""
-
-    def __init__(self, problem: DualProblem, params: Float64, value: float) -> None:
-        self.problem, self._params, self._value = problem, params, value
-
-    @property
-    def params(self) -> Float64:
-        return self._params
-
-    @property
-    def value(self) -> float:
-        return self._value
-
-    @property
-    def gradient(self) -> Float64:
-        return self.problem.at(self._params).gradient
-
-    def line(self, direction: Float64) -> Line:
-        return self.problem.at(self._params).line(direction)

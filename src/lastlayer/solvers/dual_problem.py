@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 from lastlayer._arrays import Array, Float64, FloatArray, IntArray
-from lastlayer.solvers.base import Problem
+from lastlayer.solvers.base import Line, Point, Problem
 
 DUAL = "a dual with a box for every row"
 
@@ -78,3 +78,30 @@ class DualProblem(Problem):
     @abstractmethod
     def spread(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """``[function(i) for i in items]`` on the threads."""
+
+
+@final
+class ValuedPoint(Point):
+    """A point whose value a certificate knows; its gradient costs a pass, and is made when asked for."""
+
+    def __init__(self, problem: Problem, params: Float64, value: float) -> None:
+        self.problem, self._params, self._value = problem, params, value
+
+    @property
+    def params(self) -> Float64:
+        """The parameters."""
+        return self._params
+
+    @property
+    def value(self) -> float:
+        """The value there."""
+        return self._value
+
+    @property
+    def gradient(self) -> Float64:
+        """The problem's own."""
+        return self.problem.at(self._params).gradient
+
+    def line(self, direction: Float64) -> Line:
+        """The problem's own."""
+        return self.problem.at(self._params).line(direction)

@@ -11,7 +11,6 @@ from lastlayer._arrays import Float64, InputError
 from lastlayer.solvers._dual_ascent import best_bias
 from lastlayer.solvers.base import (
     Callback,
-    Line,
     Point,
     Problem,
     Recorder,
@@ -20,7 +19,7 @@ from lastlayer.solvers.base import (
     StopReason,
     refuse_impossible,
 )
-from lastlayer.solvers.dual_problem import DUAL, DualProblem
+from lastlayer.solvers.dual_problem import DUAL, DualProblem, ValuedPoint
 
 WORK = 2e9
 """Most operations for the equations of one step of all classes: about a tenth of a second."""
@@ -90,7 +89,7 @@ class InteriorPoint(Solver):
             value = float(values.sum()) * columns.total * problem.unit
             if gap <= self.gap:  # of equal values the certified one
                 recorder.forget_best()
-            stop = recorder.add(iteration, _Valued(problem, problem.params_of(W, bias), value), gap, 1.0)
+            stop = recorder.add(iteration, ValuedPoint(problem, problem.params_of(W, bias), value), gap, 1.0)
             if gap <= self.gap:
                 return recorder.solution(StopReason.CONVERGED, f"Duality gap {gap:.2g} of the objective")
             stalled = 0 if gap < 0.9 * least else stalled + 1
@@ -218,26 +217,3 @@ def _price(columns: _Columns, t: Float64, state: _State) -> tuple[float, float]:
     value = float(columns.share @ np.maximum(0.0, 1.0 - t * (columns.A @ v)) + 0.5 * columns.cost @ (v * v))
     excess = value - _value(columns, state)
     return value, max(0.0, _bound(columns, t[:, None] * columns.A, state) + excess)
-
-
-@final
-class _Valued(Point):
-    """A point whose value is known; its gradient costs a pass, and is made when asked for."""
-
-    def __init__(self, problem: Problem, params: Float64, value: float) -> None:
-        self.problem, self._params, self._value = problem, params, value
-
-    @property
-    def params(self) -> Float64:
-        return self._params
-
-    @property
-    def value(self) -> float:
-        return self._value
-
-    @property
-    def gradient(self) -> Float64:
-        return self.problem.at(self._params).gradient
-
-    def line(self, direction: Float64) -> Line:
-        return self.problem.at(self._params).line(direction)
