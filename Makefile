@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types imports bench-main bench-solvers bench-gpu bench-drop-in clean
+.PHONY: demo test lint types imports bench-main bench-solvers bench-gpu bench-drop-in bench-representations bench-neighbours clean
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,14 @@ bench-gpu: $(VENV)/.core
 # scikit-learn's own tests, on our drop-in estimators
 bench-drop-in: $(VENV)/.test
 	$(BIN)/python benchmarks/drop_in.py
+
+# ARRAYS=FOLDER with cifar_train.npy; PEERS=VENV/bin/python with benchmarks/requirements.txt
+bench-representations: $(VENV)/.core
+	$(BIN)/python benchmarks/representations.py $(if $(ARRAYS),--arrays $(ARRAYS)) $(if $(PEERS),--peers-python $(PEERS))
+
+# ARRAYS=FOLDER with mnist_{train,test}.npy; PEERS=VENV/bin/python with faiss-cpu
+bench-neighbours: $(VENV)/.core
+	$(BIN)/python benchmarks/neighbours.py $(if $(ARRAYS),--arrays $(ARRAYS)) $(if $(PEERS),--faiss-python $(PEERS))
 
 clean:
 	rm -rf $(VENV) dist

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 
 import machine
+from lastlayer._threads import available_threads
 from lastlayer.linear import single_blas_thread
-from lastlayer.linear.threads import available_threads
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective
 from peers.tables import table

@@ -99,6 +99,7 @@ def test_memory_is_a_few_blocks():
     rng = np.random.default_rng(3)
     train, queries = images(rng, 40_000, (16, 16, 1)), images(rng, 1_000, (16, 16, 1))
     y, t = rng.integers(0, 3, 40_000), rng.integers(0, 3, 1_000)
+    nearest_neighbour(train[:10_000], y[:10_000], queries, t)  # compiled loops are loaded
     tracemalloc.start()
     nearest_neighbour(train, y, queries, t)
     peak = tracemalloc.get_traced_memory()[1]

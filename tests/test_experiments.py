@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lastlayer.linear import single_blas_thread
 
@@ -42,7 +44,8 @@ def run(module: ModuleType, out: Path, capsys: pytest.CaptureFixture[str], *figu
 
 def test_every_experiment_is_tested_here() -> None:
     names = {path.stem for path in EXPERIMENTS.glob("*.py")} - {"show"}
-    assert names == set(re.findall(r'load\("(\w+)"\)', Path(__file__).read_text("utf-8")))
+    text = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_experiments*.py"))
+    assert names == set(re.findall(r'(?:load|import_module)\("(\w+)"\)', text)) | {"lecun_heads"}
 
 
 def test_only_the_squared_loss_is_moved_by_points_that_are_right(load, tmp_path, capsys, monkeypatch) -> None:
@@ -152,3 +155,46 @@ def test_the_guide_runs(tmp_path, monkeypatch) -> None:
         for block in blocks:
             exec(compile(block, "docs/learning.md", "exec"), namespace)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_planted_faults_are_found(load, tmp_path, capsys, monkeypatch) -> None:
+    experiment = load("planted_truth")
+    monkeypatch.setattr(experiment, "COPIES", 10)
+    text = run(experiment, tmp_path, capsys, "planted_truth")
+    assert "digits" in text
+
+
+def test_patch_features_say_what_they_chose_and_scored(load, tmp_path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    for side, count in (("train", 40), ("test", 10)):
+        for k in range(2):
+            folder = tmp_path / "data" / side / f"class{k}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                stripes = np.zeros((14, 14), np.uint8)
+                (stripes if k else stripes.T)[rng.integers(3) :: 3] = 200
+                noisy = np.clip(stripes + rng.integers(0, 40, (14, 14)), 0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(folder / f"{i}.png")
+    experiment = load("patch_features")
+    out = tmp_path / "found.json"
+    experiment.main(
+        [str(tmp_path / "data"), "--phi", "patches:filters=8", "--C", "0.01", "0.1", "--test", "--out", str(out)]
+    )
+    found = json.loads(out.read_text("utf-8"))
+    assert found["features"] == 8 * 2 * 9 and found["C"] in (0.01, 0.1)
+    assert found["validation"].startswith("8/8 =") and found["test"].startswith("20/20 =")
+    assert "patches: 8 filters" in capsys.readouterr().err
+
+
+def test_neighbours_choose_k_on_training_rows_and_score_once(load, tmp_path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    for name, shape in (("mnist", (28, 28)), ("cifar", (32, 32, 3))):
+        classes = rng.integers(0, 256, (10, *shape))
+        for side, n in (("train", 300), ("test", 50)):
+            y = np.arange(n) % 10
+            X = np.clip(classes[y] + rng.normal(0, 40, (n, *shape)), 0, 255).astype(np.uint8)
+            np.save(tmp_path / f"{name}_{side}.npy", X)
+            np.save(tmp_path / f"{name}_{side}_y.npy", y)
+    assert load("knn_mnist").main(["--arrays", str(tmp_path), "--json", str(tmp_path / "rows.json")]) == 0
+    text = capsys.readouterr().out
+    assert "0/50 = 0.0" in text and "50/50 = 100.0" in text and "3.09% (Wilder)" in text

@@ -19,7 +19,7 @@ Around it: `lastlayer.evaluation` (scores with intervals), `lastlayer.report` (t
 
 >>> import lastlayer
 >>> sorted(name for name in dir(lastlayer) if name.islower())
-['check', 'check_gradient', 'evaluate', 'load', 'predict', 'probe', 'sweep', 'train']
+['check', 'check_gradient', 'compare', 'evaluate', 'load', 'predict', 'probe', 'sweep', 'train']
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ __version__ = "0.1.0"
 # public name -> the module that holds it; loaded on first use, so that `import lastlayer` costs nothing
 _PUBLIC = {
     "InputError": "lastlayer._errors",
+    "KNeighborsClassifier": "lastlayer.estimators",
     "KernelClassifier": "lastlayer.estimators",
     "LinearClassifier": "lastlayer.estimators",
     "LinearRegressor": "lastlayer.estimators",
     "LinearSVC": "lastlayer.estimators",
     "LogisticRegression": "lastlayer.estimators",
     "LogisticRegressionCV": "lastlayer.estimators",
+    "PairwiseClassifier": "lastlayer.estimators",
     "Perceptron": "lastlayer.estimators",
     "Model": "lastlayer.model",
     "Ridge": "lastlayer.estimators",
@@ -46,6 +48,7 @@ _PUBLIC = {
     "Run": "lastlayer.pipeline",
     "check": "lastlayer.pipeline",
     "check_gradient": "lastlayer.solvers",
+    "compare": "lastlayer.pipeline",
     "evaluate": "lastlayer.pipeline",
     "load": "lastlayer.pipeline",
     "predict": "lastlayer.pipeline",
@@ -59,11 +62,13 @@ __all__ = list(_PUBLIC)
 if TYPE_CHECKING:
     from lastlayer._errors import InputError as InputError
     from lastlayer.estimators import KernelClassifier as KernelClassifier
+    from lastlayer.estimators import KNeighborsClassifier as KNeighborsClassifier
     from lastlayer.estimators import LinearClassifier as LinearClassifier
     from lastlayer.estimators import LinearRegressor as LinearRegressor
     from lastlayer.estimators import LinearSVC as LinearSVC
     from lastlayer.estimators import LogisticRegression as LogisticRegression
     from lastlayer.estimators import LogisticRegressionCV as LogisticRegressionCV
+    from lastlayer.estimators import PairwiseClassifier as PairwiseClassifier
     from lastlayer.estimators import Perceptron as Perceptron
     from lastlayer.estimators import Ridge as Ridge
     from lastlayer.estimators import RidgeClassifier as RidgeClassifier
@@ -71,6 +76,7 @@ if TYPE_CHECKING:
     from lastlayer.model import Model as Model
     from lastlayer.pipeline import Run as Run
     from lastlayer.pipeline import check as check
+    from lastlayer.pipeline import compare as compare
     from lastlayer.pipeline import evaluate as evaluate
     from lastlayer.pipeline import load as load
     from lastlayer.pipeline import predict as predict

@@ -38,6 +38,7 @@ from lastlayer.artifacts.canonical import canonical
 from lastlayer.data.images import ImageFormat
 from lastlayer.linear import SCORE_ROWS
 from lastlayer.linear import scores as linear_scores
+from lastlayer.representations.backbone_files import looked_for_beside
 from lastlayer.representations.base import Representation
 from lastlayer.representations.specs import from_spec, to_spec
 
@@ -193,7 +194,8 @@ class Model:
             When there is no such file, or it is damaged, hostile or of a newer format: one clear sentence.
         """
         header, tensors = read_artifact(path)
-        return model_of(header, tensors, display_name(os.fspath(path)))
+        with looked_for_beside(path):
+            return model_of(header, tensors, display_name(os.fspath(path)))
 
     def _header(self) -> dict[str, Any]:
         return {

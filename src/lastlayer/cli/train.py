@@ -13,7 +13,14 @@ from lastlayer.cli.options import common, execution, run_folder
 
 @click.command(name="train")
 @click.argument("data", required=False)
-@click.option("--phi", help="Representation: pixels, hog, colour, A+B, with parameters hog:cell=4,bins=9 [hog+colour].")
+@click.option(
+    "--phi",
+    help="Representation: pixels, hog, colour, A+B, with parameters hog:cell=4,bins=9; onnx:FILE[#TENSOR], "
+    "torch:PACKAGE:FACTORY, timm:NAME, torchvision:NAME; auto: chosen on validation data [hog+colour].",
+)
+@click.option("--time-limit", type=float, help="Seconds in which --phi auto may try representations [60].")
+@click.option("--augment", metavar="VIEWS", help="Views of each training image to fit: flip, shift=1 or flip,shift=1.")
+@click.option("--views", metavar="VIEWS", help="Views over which an image's scores are averaged: flip,shift=1, say.")
 @click.option("--head", type=click.Choice(["logistic", "svm", "ridge", "perceptron"]), help="Last layer [logistic].")
 @click.option("--size", type=click.IntRange(1, 4096), help="Side in pixels of every image [from the images].")
 @click.option("--fit", type=click.Choice(["crop", "stretch"]), help="How an image fills that square [crop].")

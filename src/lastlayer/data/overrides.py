@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ def override_labels(listing: Listing, labels_file: Path) -> Listing:
     unknown: list[str] = []
     relative = _relative(listing, labels_file)
     for i, path in enumerate(table.texts(path_column, strip=False)):
-        row = None if path is None else row_of.get(path, row_of.get(relative(path)))
+        row = None if path is None else _row(row_of, path, relative)
         if row is None:
             unknown.append(path or f"line {table.lines[i]}")
             continue
@@ -85,3 +85,9 @@ def _problems(file: str, unknown: list[str], added: list[str], had_names: bool) 
         message = f"{file} brings {len(added)} classes that the data does not have"
         problems.append(Problem("LL004", message, tuple(added), mend="Correct the label if it is misspelt"))
     return tuple(problems)
+
+
+def _row(row_of: Mapping[str, int], path: str, relative: Callable[[str], str]) -> int | None:
+    """Row of a file by its name in the data, by "./" and that name, or by its place beside the list."""
+    found = row_of.get(path, row_of.get(path.removeprefix("./")))
+    return row_of.get(relative(path)) if found is None else found

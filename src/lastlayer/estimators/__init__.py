@@ -11,24 +11,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lastlayer.estimators.k_neighbors import KNeighborsClassifier
     from lastlayer.estimators.kernel_classifier import KernelClassifier
     from lastlayer.estimators.linear_classifier import LinearClassifier
     from lastlayer.estimators.linear_regressor import LinearRegressor
     from lastlayer.estimators.linear_svc import LinearSVC
     from lastlayer.estimators.logistic_regression import LogisticRegression
     from lastlayer.estimators.logistic_regression_cv import LogisticRegressionCV
+    from lastlayer.estimators.pairwise import PairwiseClassifier
     from lastlayer.estimators.perceptron import Perceptron
     from lastlayer.estimators.ridge import Ridge
     from lastlayer.estimators.ridge_classifier import RidgeClassifier
     from lastlayer.estimators.ridge_classifier_cv import RidgeClassifierCV
 
 __all__ = [
+    "KNeighborsClassifier",
     "KernelClassifier",
     "LinearClassifier",
     "LinearRegressor",
     "LinearSVC",
     "LogisticRegression",
     "LogisticRegressionCV",
+    "PairwiseClassifier",
     "Perceptron",
     "Ridge",
     "RidgeClassifier",
@@ -36,12 +40,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "KNeighborsClassifier": "k_neighbors",
     "KernelClassifier": "kernel_classifier",
     "LinearClassifier": "linear_classifier",
     "LinearRegressor": "linear_regressor",
     "LinearSVC": "linear_svc",
     "LogisticRegression": "logistic_regression",
     "LogisticRegressionCV": "logistic_regression_cv",
+    "PairwiseClassifier": "pairwise",
     "Perceptron": "perceptron",
     "Ridge": "ridge",
     "RidgeClassifier": "ridge_classifier",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
-from lastlayer.evaluation.intervals import Proportion, json_number
+from lastlayer.evaluation.intervals import Proportion, f1_interval, json_number
+from lastlayer.evaluation.uncertainty import Answers, Uncertainty, uncertainty
 
 SPARSE_ABOVE = 200  # classes; a dense 1000 × 1000 matrix would be most of metrics.json
 
@@ -51,6 +53,11 @@ class ClassScore:
     precision: Proportion
     f1: float
 
+    @property
+    def f1_interval(self) -> tuple[float, float]:
+        """95% interval of F1 (`intervals.f1_interval`)."""
+        return f1_interval(self.recall.k, self.n, self.precision.n)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -59,6 +66,8 @@ class ClassScore:
             "recall": self.recall.to_dict(),
             "precision": self.precision.to_dict(),
             "f1": json_number(self.f1),
+            "f1_low": json_number(self.f1_interval[0]),
+            "f1_high": json_number(self.f1_interval[1]),
         }
 
 
@@ -85,6 +94,10 @@ class Evaluation:
         Rows without a label, which no score counts.
     top5 : Proportion or None
         Label among the five most probable classes; None up to five classes, where it is always so.
+    answers : Answers or None
+        The rows behind log loss and calibration; not stored.
+    stored : Uncertainty or None
+        Intervals read from a file, where the rows are no longer at hand.
     """
 
     split: str
@@ -93,6 +106,15 @@ class Evaluation:
     log_loss: float
     excluded: int = 0
     top5: Proportion | None = None
+    answers: Answers | None = field(default=None, compare=False, repr=False)
+    stored: Uncertainty | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty | None:
+        """Intervals of balanced accuracy, macro F1, log loss and ECE; None where only counts are known."""
+        if self.answers is None:
+            return self.stored
+        return uncertainty(self.confusion, self.answers)
 
     @property
     def n(self) -> int:
@@ -152,6 +174,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: every score with its n and interval; what is undefined is None.
 
+        ``intervals`` holds those of the scores that are plain numbers above it, and the calibration error with bins.
+
         Up to 200 classes ``confusion`` is the full matrix, above it a list of ``[label, answer, count]``
         of its non-zero entries under ``confusion_entries``.
         """
@@ -164,6 +188,7 @@ class Evaluation:
             "macro_f1": json_number(self.macro_f1),
             "log_loss": json_number(self.log_loss),
             "top5": None if self.top5 is None else self.top5.to_dict(),
+            "intervals": None if self.uncertainty is None else self.uncertainty.to_dict(),
             "class_names": list(self.class_names),
             "per_class": [score.to_dict() for score in self.per_class],
         }
@@ -185,7 +210,7 @@ class Evaluation:
             confusion = np.zeros((len(names), len(names)), np.int64)
             entries = np.asarray(stored["confusion_entries"], np.int64).reshape(-1, 3)
             confusion[entries[:, 0], entries[:, 1]] = entries[:, 2]
-        loss, top5 = stored["log_loss"], stored["top5"]
+        loss, top5, intervals = stored["log_loss"], stored["top5"], stored.get("intervals")
         return cls(
             stored["split"],
             names,
@@ -193,6 +218,7 @@ class Evaluation:
             math.nan if loss is None else float(loss),
             int(stored["excluded"]),
             None if top5 is None else Proportion.from_dict(top5),
+            stored=None if intervals is None else Uncertainty.from_dict(intervals),
         )
 
 
@@ -221,6 +247,7 @@ def evaluate_scores(labels: IntArray, probabilities: FloatArray, class_names: Se
     predicted = probabilities.argmax(axis=1) if labels.size else np.zeros(0, np.intp)
     confusion = np.bincount(labels.astype(np.intp) * K + predicted, minlength=K * K).reshape(K, K)
     losses = row_losses(labels, probabilities)
+    confidence = probabilities[np.arange(labels.size), predicted].astype(np.float64)
     return Evaluation(
         split,
         tuple(class_names),
@@ -228,6 +255,7 @@ def evaluate_scores(labels: IntArray, probabilities: FloatArray, class_names: Se
         float(losses.mean()) if losses.size else math.nan,
         excluded,
         _top(5, labels, probabilities) if K > 5 else None,
+        Answers(losses, np.minimum(confidence, 1.0), predicted == labels),
     )
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from lastlayer._arrays import Array, FloatArray, InputError
+from lastlayer._threads import available_threads, parallel, single_blas_thread
 from lastlayer.linear import device
 from lastlayer.linear.examples import Examples, prepare
 from lastlayer.linear.rows import Rows, tree_sum
-from lastlayer.linear.threads import available_threads, parallel, single_blas_thread
 
 SCORE_ROWS = 128
 

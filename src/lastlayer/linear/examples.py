@@ -8,9 +8,9 @@ from typing import Any, final
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError, check_matrix
+from lastlayer._threads import available_threads
 from lastlayer.linear.device import DeviceRows, check_tensor, is_tensor, on_host, refuse_not_finite
 from lastlayer.linear.rows import Rows
-from lastlayer.linear.threads import available_threads
 
 MOMENT_ROWS = 8_192
 """Rows that are enough for a preconditioner, measured on MNIST and CIFAR-10 pixels."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from lastlayer._arrays import FloatArray
-from lastlayer.linear.threads import parallel
+from lastlayer._threads import parallel
 
 BASE = 256
 STRIP = 256

@@ -14,7 +14,7 @@ from typing import Any, final
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, IntArray
-from lastlayer.linear.threads import parallel
+from lastlayer._threads import parallel
 
 MICRO_ROWS = 2048
 LEAF_ROWS = 4096

@@ -12,9 +12,9 @@ from typing import final
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
+from lastlayer._threads import parallel
 from lastlayer.linear.device import is_tensor
 from lastlayer.linear.examples import Examples, prepare
-from lastlayer.linear.threads import parallel
 from lastlayer.losses.base import Loss
 from lastlayer.objective.point import ObjectivePoint
 from lastlayer.objective.terms import N_SUMS, Terms, choose_terms, refuse_off_host

@@ -19,6 +19,8 @@ from lastlayer.pipeline.settings import Execution, TrainSettings, settings_from
 if TYPE_CHECKING:
     from lastlayer.model import Model
     from lastlayer.pipeline.checking import Findings
+    from lastlayer.pipeline.comparing import Comparison
+    from lastlayer.pipeline.deciding import DecisionSettings
     from lastlayer.pipeline.predicting import Prediction
     from lastlayer.pipeline.sweeping import Sweep
 
@@ -27,6 +29,7 @@ __all__ = [
     "Run",
     "TrainSettings",
     "check",
+    "compare",
     "evaluate",
     "load",
     "predict",
@@ -110,13 +113,49 @@ def evaluate(
     overwrite: bool = False,
     workers: int | None = None,
     progress: bool = False,
+    by: str = "",
+    decisions: DecisionSettings | None = None,
 ) -> Run:
-    """Score a saved model on its own test split, or on labelled images in `data`; returns the new run."""
+    """Score a saved model on its own test split, or on labelled images in `data`; returns the new run.
+
+    Parameters
+    ----------
+    model : path or Run
+    data : path, optional
+    split, runs, name, overwrite, workers, progress
+        As for `train`.
+    by : str
+        Column of the manifest, or pattern over file names: accuracy is given for each group as well.
+    decisions : DecisionSettings, optional
+        What is asked of the threshold for abstaining and of the prediction sets.
+    """
     from lastlayer.pipeline.evaluating import run_evaluation
 
     folder = model.folder if isinstance(model, Run) else model
     how = _execution(runs, name, overwrite, workers, True, progress)
-    return run_evaluation(folder, None if data is None else os.fspath(data), split, how)
+    source = None if data is None else os.fspath(data)
+    return run_evaluation(folder, source, split, how, by=by, settings=decisions)
+
+
+def compare(
+    *runs: str | os.PathLike[str] | Run, metric: str = "accuracy", split: str = "", reference: str = ""
+) -> Comparison:
+    """Compare runs that were scored on the same images, pair by pair; ``lastlayer compare`` in Python.
+
+    Parameters
+    ----------
+    *runs : path or Run
+        Two or more.
+    metric : {"accuracy", "balanced_accuracy", "macro_f1", "log_loss"}
+    split : str
+        By default the split that every run quotes.
+    reference : str
+        Name or path of the one run that all others are compared with.
+    """
+    from lastlayer.pipeline.comparing import run_comparison
+
+    folders = [run.folder if isinstance(run, Run) else run for run in runs]
+    return run_comparison(folders, metric, split, reference)
 
 
 def predict(
@@ -136,16 +175,46 @@ def predict(
 
 
 def check(
-    data: Any, *, workers: int | None = None, cache: bool = True, progress: bool = False, **settings: Any
+    data: Any,
+    *,
+    near_dup: bool = True,
+    shortcuts: bool = True,
+    label_check: bool = False,
+    labels_suspect: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    cache: bool = True,
+    progress: bool = False,
+    **settings: Any,
 ) -> Findings:
-    """Inspect labelled images without training: layout, unreadable files, duplicates, label conflicts."""
+    """Inspect labelled images without training: layout, unreadable files, duplicates, label conflicts.
+
+    Parameters
+    ----------
+    data : path or pair (images, labels)
+    near_dup, shortcuts : bool
+        Whether to look for changed copies, and for file properties and regions that give the class away.
+    label_check : bool
+        Whether to cross-validate a classifier and name the labels that it doubts.
+    labels_suspect : path, optional
+        Where to write them as a table; asks for the label check.
+    workers, cache, progress, **settings
+        As for `train`.
+    """
     from lastlayer.pipeline.checking import run_check
 
     is_path = isinstance(data, str | os.PathLike)
     values = {"data": os.fspath(data)} if is_path else {}
     chosen = settings_from({**values, **settings}, "check")
     how = _execution("runs", "", False, workers, cache, progress)
-    return run_check(chosen, how, arrays=None if is_path else data)
+    return run_check(
+        chosen,
+        how,
+        arrays=None if is_path else data,
+        near_dup=near_dup,
+        shortcuts=shortcuts,
+        label_check=label_check,
+        labels_suspect=None if labels_suspect is None else Path(labels_suspect),
+    )
 
 
 def probe(

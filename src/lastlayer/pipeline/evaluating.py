@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -21,58 +18,16 @@ from lastlayer.data.sources import open_dataset
 from lastlayer.data.splits import read_split
 from lastlayer.evaluation.baselines import Baseline, majority
 from lastlayer.model import Model
+from lastlayer.pipeline.deciding import DecisionSettings, decisions
+from lastlayer.pipeline.held_out import HeldOut, read_held_out
 from lastlayer.pipeline.observer import SILENT_OBSERVER, Observer
 from lastlayer.pipeline.predicting import open_model
 from lastlayer.pipeline.run import Run, RunWriter, load
-from lastlayer.pipeline.scoring import SideScores, look_at, side_problems
+from lastlayer.pipeline.scoring import SideScores, groups_document, look_at, side_problems
 from lastlayer.pipeline.settings import Execution
-from lastlayer.pipeline.write_evaluation import write_evaluation
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """A condition on a score, as in ``accuracy>=0.9``."""
-
-    score: str
-    sign: str
-    value: float
-
-    def holds(self, metrics: dict[str, Any]) -> bool:
-        """Whether the quoted split of `metrics` meets it; a score that is not defined never does."""
-        split = metrics["splits"][metrics["quote"]]
-        found = split[self.score]
-        number = found["value"] if isinstance(found, dict) else found
-        return number is not None and _SIGNS[self.sign](number, self.value)
-
-    def __str__(self) -> str:
-        return f"{self.score}{self.sign}{self.value:g}"
-
+from lastlayer.pipeline.write_evaluation import Assessment, write_evaluation
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-_SIGNS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
-}  # fmt: skip
-_SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
-
-
-def parse_requirement(text: str) -> Requirement:
-    """Read ``accuracy>=0.9``; percentages (``90%``) are understood.
-
-    >>> str(parse_requirement("balanced_accuracy >= 90%"))
-    'balanced_accuracy>=0.9'
-    """
-    match = re.fullmatch(r"\s*([a-z0-9_]+)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*(%?)\s*", text)
-    if match is None or match[1] not in _SCORES:
-        raise InputError(
-            f"--require {text!r} cannot be read",
-            f"Write SCORE>=NUMBER with SCORE one of {', '.join(_SCORES)}",
-        )
-    try:
-        value = float(match[3])
-    except ValueError as error:
-        raise InputError(f"--require {text!r}: {match[3]!r} is not a number") from error
-    return Requirement(match[1], match[2], value / 100 if match[4] else value)
 
 
 def run_evaluation(
@@ -81,6 +36,9 @@ def run_evaluation(
     split: str = "",
     execution: Execution | None = None,
     observer: Observer = SILENT_OBSERVER,
+    *,
+    by: str = "",
+    settings: DecisionSettings | None = None,
 ) -> Run:
     """Score a saved model and write ``runs/evaluate-NNN``.
 
@@ -93,6 +51,10 @@ def run_evaluation(
     split : {"", "train", "val", "test", "all"}
         Which rows. By default the test rows of the run; of new data the test rows where they are given,
         else all.
+    by : str
+        Column of the manifest, or pattern over file names: accuracy is given for each group as well.
+    settings : DecisionSettings, optional
+        What is asked of threshold and prediction sets.
 
     Raises
     ------
@@ -103,7 +65,7 @@ def run_evaluation(
     classifier = open_model(model)
     with RunWriter(execution.runs, "evaluate", execution.name, execution.overwrite) as writer:
         writer.log("start", version=__version__, command=execution.command)
-        dataset, rows, name = _own_rows(model, split) if data is None else _new_rows(data, split)
+        dataset, rows, name = _own_rows(model, split, by) if data is None else _new_rows(data, split, by)
         dataset = dataset.subset(rows)
         observer.data(dataset.source, dataset.layout, dataset.describe())
         observer.note("model", _one_line(classifier))
@@ -130,7 +92,14 @@ def run_evaluation(
                 observer.problem(problem)
         for note in notes:
             observer.note("ledger", note)
-        write_evaluation(writer, classifier, dataset, decoded, scored, rivals, look, tuple(problems), execution)
+        # rows that took part in fitting or choosing would flatter every decision
+        honest = data is not None or name == "test"
+        held_out = _held_out(model, classifier) if honest else None
+        decided = decisions(scored, held_out, settings or DecisionSettings())
+        assessment = Assessment(
+            scored, rivals, look, tuple(problems), decided, groups_document(by, dataset, scored) if by else None
+        )
+        write_evaluation(writer, classifier, dataset, decoded, assessment, execution)
         return Run(writer.finish())
 
 
@@ -147,13 +116,22 @@ def _majority_here(scored: SideScores, class_names: tuple[str, ...]) -> Baseline
     return dataclasses.replace(found, note="always answers the most common class of these images")
 
 
-def _own_rows(model: str | os.PathLike[str], split: str) -> tuple[Dataset, IntArray, str]:
+def _held_out(model: str | os.PathLike[str], classifier: Model) -> HeldOut | None:
+    """Validation scores of the run that the model lies in, when that run is the model's own."""
+    folder = Path(model)
+    folder = folder.parent if folder.is_file() else folder
+    if not (folder / "metrics.json").is_file() or Run(folder).metrics.get("model_digest") != classifier.digest:
+        return None
+    return read_held_out(folder, classifier)
+
+
+def _own_rows(model: str | os.PathLike[str], split: str, by: str) -> tuple[Dataset, IntArray, str]:
     """The rows that the run's own ``split.csv`` puts on a side, checked against the files' names."""
     run = load(model)
     asked = run.config["train"]
     if not asked["data"]:
         raise InputError(f"{run.folder} was trained on arrays in memory", "Give the data: lastlayer evaluate RUN DATA")
-    dataset = open_dataset(asked["data"], group_by=asked["group_by"] or None, labels_file=asked["labels"] or None)
+    dataset = open_dataset(asked["data"], group_by=by or asked["group_by"] or None, labels_file=asked["labels"] or None)
     known = read_split(run.folder / "split.csv")
     name = split or "test"
     if name == "all":
@@ -172,8 +150,8 @@ def _own_rows(model: str | os.PathLike[str], split: str) -> tuple[Dataset, IntAr
     return dataset, rows, name
 
 
-def _new_rows(data: str, split: str) -> tuple[Dataset, IntArray, str]:
-    dataset = open_dataset(data)
+def _new_rows(data: str, split: str, by: str) -> tuple[Dataset, IntArray, str]:
+    dataset = open_dataset(data, group_by=by or None)
     sides = dataset.given
     wanted = split or ("test" if (sides == SPLIT_NAMES.index("test")).any() else "all")
     if wanted == "all":

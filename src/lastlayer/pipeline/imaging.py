@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from lastlayer.data.dataset import ArrayImages, Dataset, FileImages, ImageStore
 from lastlayer.data.decoding import Decoded
 from lastlayer.data.images import ImageFormat
 from lastlayer.pipeline.settings import Execution, TrainSettings
+from lastlayer.representations.base import Representation
 from lastlayer.representations.cache import FeatureCache
+from lastlayer.representations.onnx import Onnx
+from lastlayer.representations.torch import Torch
 
 # Bump when decoding changes what pixels come out: old cache entries are then not found any more.
 DECODER_VERSION = 1
@@ -24,21 +28,34 @@ _SAMPLE = 256
 _NATIVE_SIDE = 96
 _PHOTO_SIDE = {"pixels": 32}
 _PHOTO_SIDE_OTHERWISE = 64
+_NETWORKS = ("onnx", "torch", "timm", "torchvision")
 
 
 @dataclass(frozen=True)
 class FormatChoice:
-    """The common image format and the sentence that says why it was chosen."""
+    """The common image format and the sentence that says why it was chosen.
+
+    Attributes
+    ----------
+    format : ImageFormat
+    why : str
+    size : int
+        What ``--size`` must be for the same choice whatever φ is; 0 where it needs no saying.
+    """
 
     format: ImageFormat
     why: str
+    size: int = 0
 
 
-def choose_format(dataset: Dataset, settings: TrainSettings, phi_names: tuple[str, ...]) -> FormatChoice:
+def choose_format(
+    dataset: Dataset, settings: TrainSettings, phi_names: tuple[str, ...], phi: Representation | None = None
+) -> FormatChoice:
     """Size and channels for all images, from the settings and a seeded sample of the images.
 
     Images of one common size up to 96 pixels keep it. Otherwise 32 pixels for raw pixels alone and 64 for
-    everything else. Gray when every sampled image is gray.
+    everything else, or what the frozen networks in `phi` want. Gray when every sampled image is gray. A network brings
+    images of another size to its own, so that small ones take no more memory than they have.
 
     Raises
     ------
@@ -58,17 +75,41 @@ def choose_format(dataset: Dataset, settings: TrainSettings, phi_names: tuple[st
     channels = 1 if all(image.gray for image in sample) else 3
     sizes = Counter((image.height, image.width) for image in sample)
     colour = "gray" if channels == 1 else "colour"
+    size = 0
     if settings.size:
-        height = width = settings.size
+        height = width = size = settings.size
         why = f"{width}×{height} {colour}, {settings.fit}"
     elif len(sizes) == 1 and max(next(iter(sizes))) <= _NATIVE_SIDE:
         height, width = next(iter(sizes))
         why = f"{width}×{height} {colour}, as they are"
     else:
-        side = max(_PHOTO_SIDE.get(name, _PHOTO_SIDE_OTHERWISE) for name in phi_names)
-        height = width = side
+        height, width = _photo_sides(phi_names, phi)
+        size = height if height == width else 0
         why = f"{width}×{height} {colour}, {settings.fit} (images differ in size or are large)"
-    return FormatChoice(ImageFormat(height, width, channels, fit=settings.fit, max_pixels=settings.max_pixels), why)
+    form = ImageFormat(height, width, channels, fit=settings.fit, max_pixels=settings.max_pixels)
+    return FormatChoice(form, why, size)
+
+
+def _photo_sides(phi_names: tuple[str, ...], phi: Representation | None) -> tuple[int, int]:
+    """Rows and columns for large images: the largest that a network wants, and at least what the others are given."""
+    wanted = [network.wanted for network in networks(phi)]
+    others = [name for name in phi_names if name not in _NETWORKS]
+    side = max((_PHOTO_SIDE.get(name, _PHOTO_SIDE_OTHERWISE) for name in others), default=0)
+    if not wanted and not side:
+        side = _PHOTO_SIDE_OTHERWISE
+    return max([side, *(height for height, _ in wanted)]), max([side, *(width for _, width in wanted)])
+
+
+def networks(phi: Any) -> tuple[Onnx | Torch, ...]:
+    """The frozen networks in a representation, its parts included."""
+    if isinstance(phi, (Onnx, Torch)):
+        return (phi,)
+    if isinstance(phi, (tuple, list)):
+        return tuple(network for part in phi for network in networks(part))
+    if not isinstance(phi, Representation):
+        return ()
+    parts = [getattr(phi, field.name) for field in dataclasses.fields(cast(Any, phi))]
+    return tuple(network for part in parts for network in networks(part))
 
 
 def decode(dataset: Dataset, format: ImageFormat, cache: FeatureCache, execution: Execution) -> tuple[Decoded, bool]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from lastlayer._arrays import Array, Float32, Float64, IntArray
+from lastlayer._arrays import Array, Float32, IntArray
 from lastlayer._progress import SILENT, Progress
-from lastlayer.data.embeddings import normalise
 from lastlayer.evaluation.baselines import BUDGET_FLOPS, FEWEST_QUERIES, Baseline, stratified_sample
 from lastlayer.evaluation.intervals import Proportion
+from lastlayer.neighbours import Index
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
-_TRAIN_BLOCK, _QUERY_BLOCK = 8192, 1024
+_TRAIN_BLOCK, _QUERY_BLOCK = 2048, 1024
 
 
 def knn_baseline(
@@ -61,41 +61,10 @@ def nearest_rows(
     X_train: Array, kept: IntArray, X: Array, rows: IntArray, k: int, progress: Progress = SILENT
 ) -> tuple[Float32, IntArray]:
     """Cosines and row numbers (n, k) of the nearest of `kept`, largest first; ties to the lower row number."""
-    best = np.full((len(rows), k), -np.inf, dtype=np.float32)
-    found = np.full((len(rows), k), np.iinfo(np.int64).max, dtype=np.int64)
-    steps = range(0, len(kept), _TRAIN_BLOCK)
-    with progress.task("k-NN", len(steps)) as task:
-        for start in steps:
-            numbers = kept[start : start + _TRAIN_BLOCK]
-            block = _unit(X_train, numbers)
-            for low in range(0, len(rows), _QUERY_BLOCK):
-                here = slice(low, low + _QUERY_BLOCK)
-                cosine = _unit(X, rows[here]) @ block.T
-                best[here], found[here] = _merge(best[here], found[here], cosine, numbers)
-            task.advance()
-    return best, found
-
-
-def _unit(X: Array, rows: IntArray) -> Float32:
-    return np.asarray(normalise(X[rows], "l2")[0], dtype=np.float32)
-
-
-def _merge(best: Float32, found: IntArray, cosine: Float32, numbers: IntArray) -> tuple[Float32, IntArray]:
-    """The k largest of what was known and of a new block."""
-    n, k = best.shape
-    floor = best[:, -1:]
-    if cosine.shape[1] > k and np.isneginf(floor).any():  # the first block: its k-th largest is the floor
-        floor = np.maximum(floor, np.partition(cosine, cosine.shape[1] - k, axis=1)[:, -k][:, None])
-        place, column = np.nonzero(cosine >= floor)
-    else:
-        place, column = np.nonzero(cosine > floor)
-    query = np.concatenate([np.repeat(np.arange(n), k), place])
-    values: Float64 = np.concatenate([best.ravel(), cosine[place, column]])
-    indices = np.concatenate([found.ravel(), numbers[column]])
-    order = np.lexsort((indices, -values, query))
-    first = np.searchsorted(query[order], np.arange(n))
-    top = order[first[:, None] + np.arange(k)]
-    return np.asarray(values[top], dtype=np.float32), indices[top]
+    found = Index(X_train, "cosine", kept).nearest(
+        X, k, rows=rows, progress=progress, name="k-NN", query_rows=_QUERY_BLOCK, database_rows=_TRAIN_BLOCK
+    )
+    return (1.0 - found.distances).astype(np.float32), found.rows
 
 
 def _of(part: int, whole: int) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lastlayer._arrays import Float64, FloatArray, InputError, IntArray
+from lastlayer._arrays import Array, Float64, InputError, IntArray
 from lastlayer._codes import Problem
 from lastlayer._progress import Progress
+from lastlayer.evaluation.scaling import fit_temperature
 from lastlayer.linear import scores
-from lastlayer.pipeline.settings import HEADS, Head, TrainSettings
+from lastlayer.pipeline.settings import HEADS, TrainSettings
 from lastlayer.selection.fit import LinearFit, fit_linear
 from lastlayer.selection.path import PathPoint, regularisation_path
 from lastlayer.solvers.base import StopReason
@@ -58,6 +59,79 @@ class Learned:
     interrupted: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows to learn from: training images, then those for validation, then others.
+
+    Attributes
+    ----------
+    Z : ndarray (N, D)
+        Features by which images are scored.
+    y : int (N,)
+    twins : ndarray (V · m, D)
+        Rows to fit: V views of each of the first m = n_train + n_val images, those of one image side by side. Every
+        view weighs 1/V, so that an image counts as one and λ = 1/(C n) keeps its meaning.
+    n_views : int
+        V; with 1 the rows to fit are not weighed at all.
+    n_train, n_val, n_classes : int
+    unit : float
+        Steps of the features to a standard deviation where they are bytes: C is for standardised features.
+    """
+
+    Z: Array
+    y: IntArray
+    twins: Array
+    n_views: int
+    n_train: int
+    n_val: int
+    n_classes: int
+    unit: float = 1.0
+
+    def fitted(self, n: int, rule: str) -> tuple[Array, IntArray, Float64 | None]:
+        """Rows to fit of the first n images, their labels and their weights (None: all equal to 1)."""
+        V = self.n_views
+        weight = class_weights(self.y[:n], self.n_classes, rule)
+        if V > 1:
+            weight = np.repeat(np.ones(n) if weight is None else weight, V) / V
+        return self.twins[: n * V], np.repeat(self.y[:n], V), weight
+
+    @property
+    def validation(self) -> tuple[Array, IntArray]:
+        """Features and labels of the images for validation."""
+        rows = slice(self.n_train, self.n_train + self.n_val)
+        return self.Z[rows], self.y[rows]
+
+    @property
+    def n_fit(self) -> int:
+        """Images of the final fit."""
+        return self.n_train + self.n_val
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What was found on training and validation images.
+
+    Attributes
+    ----------
+    fit : LinearFit or None
+        Of the training images; None without images for validation.
+    points : tuple of PathPoint
+        One a value of C tried; empty where it was given.
+    best : int
+        Index in `points`, −1 where it was given.
+    C : float
+        NaN where the head has none.
+    at_edge, interrupted : bool
+    """
+
+    fit: LinearFit | None
+    points: tuple[PathPoint, ...]
+    best: int
+    C: float
+    at_edge: bool = False
+    interrupted: bool = False
+
+
 def class_weights(y: IntArray, n_classes: int, rule: str) -> Float64 | None:
     """Weight of every row: n / (K nₖ) for ``balanced`` (K counts classes present), None for equal weights."""
     if not rule:
@@ -69,78 +143,111 @@ def class_weights(y: IntArray, n_classes: int, rule: str) -> Float64 | None:
     return out
 
 
-def learn(
-    Z: FloatArray,
-    y: IntArray,
-    n_train: int,
-    n_val: int,
-    n_classes: int,
-    settings: TrainSettings,
-    progress: Progress,
-) -> Learned:
-    """Learn W and b from the first `n_train` rows (and the `n_val` after them).
+def choose(examples: Examples, settings: TrainSettings, progress: Progress) -> Chosen:
+    """Fit the training images, for the value of C that does best on the validation images where it is not given.
 
     Raises
     ------
     InputError
         When fewer than two classes have training images.
     """
-    present = np.unique(y[:n_train])
+    present = np.unique(examples.y[: examples.n_train])
     if len(present) < 2:
         raise InputError(
             f"training needs images of at least two classes; {len(present)} found",
             "Add a folder of images for a second class",
         )
     if HEADS[settings.head].solver == "perceptron":
-        return _learn_perceptron(Z, y, n_train, n_val, n_classes, settings, progress)
-    head = HEADS[settings.head]
-    given = _given_C(settings, n_train + n_val)
-    if given is not None or n_val == 0:
-        return _learn_given(Z, y, n_train, n_val, n_classes, settings, given, progress)
-    train, val = slice(0, n_train), slice(n_train, n_train + n_val)
+        fit = _perceptron(examples, examples.n_train, settings) if examples.n_val else None
+        return Chosen(fit, (), -1, math.nan)
+    given = _given_C(settings, examples.n_fit)
+    if given is not None or not examples.n_val:
+        C = 1.0 if given is None else given
+        # the same λ on the training rows alone, so that validation scores are honest
+        fit = _refit(examples, examples.n_train, C, settings, None) if examples.n_val else None
+        return Chosen(fit, (), -1, C)
+    Z, y, weight = examples.fitted(examples.n_train, settings.class_weight)
     path = regularisation_path(
-        Z[train],
-        y[train],
-        Z[val],
-        y[val],
-        n_classes,
-        head.loss,
-        settings.C,
-        sample_weight=class_weights(y[train], n_classes, settings.class_weight),
+        Z,
+        y,
+        *examples.validation,
+        examples.n_classes,
+        HEADS[settings.head].loss,
+        [C / examples.unit**2 for C in settings.C],
+        sample_weight=weight,
         max_iter=settings.max_iter,
         progress=progress,
     )
-    best = path.points[path.best]
-    problems: list[Problem] = []
-    if path.at_edge:
-        problems.append(Problem("LL041", f"best C = {best.C:g} is at the edge of its grid"))
-    if path.interrupted:  # no refit: the best of the path so far is what there is
-        final = path.solution
+    points = tuple(replace(p, C=p.C * examples.unit**2, l2=p.l2 / examples.unit**2) for p in path.points)
+    return Chosen(path.solution, points, path.best, points[path.best].C, path.at_edge, path.interrupted)
+
+
+def learn(examples: Examples, settings: TrainSettings, progress: Progress, chosen: Chosen | None = None) -> Learned:
+    """Learn W and b: C chosen on the images for validation, then all rows fitted.
+
+    Parameters
+    ----------
+    chosen : Chosen, optional
+        What `choose` gave for these examples and settings, where it was called before.
+
+    Raises
+    ------
+    InputError
+        When fewer than two classes have training images.
+    """
+    chosen = choose(examples, settings, progress) if chosen is None else chosen
+    head, n = HEADS[settings.head], examples.n_fit
+    if head.solver == "perceptron":
+        final = _perceptron(examples, n, settings)
+    elif chosen.interrupted and chosen.fit is not None:  # no refit: the best of the path so far is what there is
+        final = chosen.fit
     else:
-        final = _refit(Z, y, n_train + n_val, n_classes, best.C, settings, head, path.solution)
-    problems += not_converged(final)
-    right, of = best.val_accuracy
-    tried = f"C = {best.C:g} chosen among {len(path.points)} values by validation loss ({right}/{of} right)"
+        with progress.task("Fit", 1) as task:
+            final = _refit(examples, n, chosen.C, settings, chosen.fit)
+            task.advance()
+    problems = () if head.solver == "perceptron" else not_converged(final)
+    if chosen.at_edge:
+        problems = (Problem("LL041", f"best C = {chosen.C:g} is at the edge of its grid"), *problems)
     temperature = 1.0
-    if head.loss != "cross_entropy":
-        temperature = fit_temperature(scores(Z[val], path.solution.W, path.solution.b), y[val])
+    if head.loss != "cross_entropy" and chosen.fit is not None:
+        Z, y = examples.validation
+        temperature = fit_temperature(scores(Z, chosen.fit.W, chosen.fit.b), y)
     return Learned(
         final,
-        path.solution,
-        path.points,
-        path.best,
-        best.C,
-        1.0 / (best.C * _total_weight(y[: n_train + n_val], n_classes, settings)),
-        tried + ("; interrupted before the refit" if path.interrupted else ", then refitted on training + validation"),
+        chosen.fit,
+        chosen.points,
+        chosen.best,
+        chosen.C,
+        _l2(chosen.C, examples, settings),
+        _how(chosen, examples, settings),
         temperature,
-        tuple(problems),
-        path.interrupted or final.solution.stop_reason is StopReason.INTERRUPTED,
+        problems,
+        chosen.interrupted or final.solution.stop_reason is StopReason.INTERRUPTED,
     )
 
 
-def _total_weight(y: IntArray, n_classes: int, settings: TrainSettings) -> float:
-    weight = class_weights(y, n_classes, settings.class_weight)
-    return float(len(y)) if weight is None else float(weight.sum())
+def _how(chosen: Chosen, examples: Examples, settings: TrainSettings) -> str:
+    """How the model was selected, in one line."""
+    if HEADS[settings.head].solver == "perceptron":
+        return (
+            f"{settings.epochs} epochs at most, weights averaged; nothing chosen on validation data but the temperature"
+        )
+    if chosen.points:
+        right, of = chosen.points[chosen.best].val_accuracy
+        tried = f"C = {chosen.C:g} chosen among {len(chosen.points)} values by validation loss ({right}/{of} right)"
+        end = "; interrupted before the refit" if chosen.interrupted else ", then refitted on training + validation"
+        return tried + end
+    if _given_C(settings, examples.n_fit) is None:
+        return f"C = {chosen.C:g}, its default: no validation images to choose it on"
+    return f"C = {chosen.C:g} given" + (", fitted on training + validation" if examples.n_val else "")
+
+
+def _l2(C: float, examples: Examples, settings: TrainSettings) -> float:
+    """λ of the final fit: 1 / (C Σ s), 0 for an infinite C, NaN where there is none."""
+    if math.isnan(C) or math.isinf(C):
+        return math.nan if math.isnan(C) else 0.0
+    weight = class_weights(examples.y[: examples.n_fit], examples.n_classes, settings.class_weight)
+    return 1.0 / (C * (float(examples.n_fit) if weight is None else float(weight.sum())))
 
 
 def _given_C(settings: TrainSettings, n: int) -> float | None:
@@ -150,24 +257,16 @@ def _given_C(settings: TrainSettings, n: int) -> float | None:
     return settings.C[0] if len(settings.C) == 1 else None
 
 
-def _refit(
-    Z: FloatArray,
-    y: IntArray,
-    n: int,
-    n_classes: int,
-    C: float,
-    settings: TrainSettings,
-    head: Head,
-    start: LinearFit | None,
-) -> LinearFit:
-    weight = class_weights(y[:n], n_classes, settings.class_weight)
+def _refit(examples: Examples, n: int, C: float, settings: TrainSettings, start: LinearFit | None) -> LinearFit:
+    head = HEADS[settings.head]
+    Z, y, weight = examples.fitted(n, settings.class_weight)
     total = float(n) if weight is None else float(weight.sum())
     return fit_linear(
-        Z[:n],
-        y[:n],
-        n_classes,
+        Z,
+        y,
+        examples.n_classes,
         head.loss,
-        l2=0.0 if math.isinf(C) else 1.0 / (C * total),
+        l2=0.0 if math.isinf(C) else examples.unit**2 / (C * total),
         sample_weight=weight,
         solver=head.solver,
         max_iter=settings.max_iter,
@@ -177,88 +276,18 @@ def _refit(
     )
 
 
-def _learn_given(
-    Z: FloatArray,
-    y: IntArray,
-    n_train: int,
-    n_val: int,
-    n_classes: int,
-    settings: TrainSettings,
-    given: float | None,
-    progress: Progress,
-) -> Learned:
-    head = HEADS[settings.head]
-    C = 1.0 if given is None else given
-    selected = None
-    temperature = 1.0
-    n = n_train + n_val
-    with progress.task("Fit", 1 + (n_val > 0)) as task:
-        if n_val:
-            # the same λ on the training rows alone, so that validation scores are honest
-            selected = _refit(Z, y, n_train, n_classes, C, settings, head, None)
-            task.advance()
-            if head.loss != "cross_entropy":
-                temperature = fit_temperature(scores(Z[n_train:n], selected.W, selected.b), y[n_train:n])
-        final = _refit(Z, y, n, n_classes, C, settings, head, selected)
-        task.advance()
-    how = f"C = {C:g} given" if given is not None else "C = 1, its default: no validation images to choose it on"
-    return Learned(
-        final,
-        selected,
-        (),
-        -1,
-        C,
-        0.0 if math.isinf(C) else 1.0 / (C * _total_weight(y[:n], n_classes, settings)),
-        how + (", fitted on training + validation" if n_val else ""),
-        temperature,
-        not_converged(final),
-        final.solution.stop_reason is StopReason.INTERRUPTED,
-    )
-
-
-def _learn_perceptron(
-    Z: FloatArray,
-    y: IntArray,
-    n_train: int,
-    n_val: int,
-    n_classes: int,
-    settings: TrainSettings,
-    progress: Progress,
-) -> Learned:
-    n = n_train + n_val
-
-    def fit(rows: int) -> LinearFit:
-        return fit_linear(
-            Z[:rows],
-            y[:rows],
-            n_classes,
-            "perceptron",
-            l2=0.0,
-            sample_weight=class_weights(y[:rows], n_classes, settings.class_weight),
-            solver="perceptron",
-            max_iter=settings.epochs,
-            seed=settings.seed,
-        )
-
-    selected, temperature = None, 1.0
-    with progress.task("Fit", 1 + (n_val > 0)) as task:
-        if n_val:
-            selected = fit(n_train)
-            temperature = fit_temperature(scores(Z[n_train:n], selected.W, selected.b), y[n_train:n])
-            task.advance()
-        final = fit(n)
-        task.advance()
-    return Learned(
-        final,
-        selected,
-        (),
-        -1,
-        math.nan,
-        math.nan,
-        f"{settings.epochs} epochs at most, weights averaged; nothing chosen on validation data but the temperature",
-        temperature,
-        (),
-        final.solution.stop_reason is StopReason.INTERRUPTED,
+def _perceptron(examples: Examples, n: int, settings: TrainSettings) -> LinearFit:
+    Z, y, weight = examples.fitted(n, settings.class_weight)
+    return fit_linear(
+        Z,
+        y,
+        examples.n_classes,
+        "perceptron",
+        l2=0.0,
+        sample_weight=weight,
+        solver="perceptron",
+        max_iter=settings.epochs,
+        seed=settings.seed,
     )
 
 
@@ -278,30 +307,3 @@ def not_converged(fit: LinearFit) -> tuple[Problem, ...]:
             f"relative gradient {solution.gradient_norm:.1e}",
         ),
     )
-
-
-def fit_temperature(z: FloatArray, y: IntArray) -> float:
-    """T > 0 that minimises the mean of −log softmax(z / T)_y (Guo et al. 2017), by bisection of its slope.
-
-    In β = 1/T the loss is convex, and its slope is the mean of E_p[z] − E_t[z]. The target t is not quite
-    one-hot but (n onehot(y) + 1) / (n + K), the multi-class form of Platt's (1999) correction: a few
-    validation images that are all right must not lead to probabilities of exactly one.
-    """
-    Z = z.astype(np.float64)
-    n, K = Z.shape
-    own = (n * Z[np.arange(n), y] + Z.sum(axis=1)) / (n + K)
-
-    def slope(beta: float) -> float:
-        shifted = beta * (Z - Z.max(axis=1, keepdims=True))
-        p = np.exp(shifted)
-        p /= p.sum(axis=1, keepdims=True)
-        return float(np.mean((p * Z).sum(axis=1) - own))
-
-    low, high = -12.0, 12.0  # ln β
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        if slope(math.exp(middle)) < 0:
-            low = middle
-        else:
-            high = middle
-    return math.exp(-0.5 * (low + high))

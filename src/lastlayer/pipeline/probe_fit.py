@@ -13,7 +13,8 @@ from lastlayer._arrays import Array, BoolArray, IntArray
 from lastlayer._codes import Problem
 from lastlayer._progress import SILENT, Progress
 from lastlayer.data.embeddings import take
-from lastlayer.pipeline.learn import fit_temperature, not_converged
+from lastlayer.evaluation.scaling import fit_temperature
+from lastlayer.pipeline.learn import not_converged
 from lastlayer.pipeline.probe_data import ProbeData, ProbeSide, content_hash
 from lastlayer.pipeline.probe_head import ProbeHead, Scaling
 from lastlayer.pipeline.probe_settings import ProbeSettings

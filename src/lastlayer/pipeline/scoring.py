@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lastlayer._arrays import Array, BoolArray, Float32, Float64, IntArray, UInt8
+from lastlayer._arrays import Array, BoolArray, Float32, Float64, InputError, IntArray, UInt8
 from lastlayer._codes import Problem
+from lastlayer._files import display_name
 from lastlayer._progress import Progress
+from lastlayer.data.dataset import Dataset
 from lastlayer.evaluation.baselines import Baseline, majority, nearest_neighbour
+from lastlayer.evaluation.intervals import Proportion
 from lastlayer.evaluation.ledger import record_look
 from lastlayer.evaluation.metrics import Evaluation, evaluate_scores
 
@@ -76,6 +80,28 @@ def side_problems(side: str, labels: IntArray, class_names: tuple[str, ...]) -> 
     if not absent:
         return ()
     return (Problem("LL022", f"{len(absent)} of {len(class_names)} classes have no {side} image", absent),)
+
+
+def groups_document(by: str, dataset: Dataset, scored: SideScores) -> dict[str, Any]:
+    """Accuracy of every group of the rows scored, the least right first; rows without a group are one of their own.
+
+    Raises
+    ------
+    InputError
+        When the rows have no groups.
+    """
+    if dataset.groups is None:
+        raise InputError(f"--by {by}: {dataset.source} has no such groups", "Give a column of the manifest")
+    groups = dataset.groups[scored.rows]
+    rows = []
+    for group in np.unique(groups).tolist():
+        inside = groups == group
+        known = group >= 0 and group < len(dataset.group_names)
+        name = str(dataset.group_names[group]) if known else "" if group < 0 else str(group)
+        score = Proportion(int(np.count_nonzero(scored.correct[inside])), int(np.count_nonzero(inside)))
+        rows.append({"group": display_name(name), **score.to_dict()})
+    rows.sort(key=lambda row: (row["value"], -row["n"]))
+    return {"by": by, "rows": rows}
 
 
 def look_at(runs: Path, model_digest: str, split_hash: str) -> tuple[int, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lastlayer._arrays import InputError
 from lastlayer._progress import SILENT, Progress
+from lastlayer.representations.views import Views
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,14 @@ class TrainSettings:
     data : str
         Folder, manifest, array file or ``demo:digits``.
     phi : str
-        Representation, as in ``hog:orientations=9+colour``; empty: ``hog+colour``, or ``hog`` for gray images.
+        Representation, as in ``hog:orientations=9+colour``; empty: ``hog+colour``, or ``hog`` for gray images;
+        ``auto``: chosen on validation data.
+    time_limit : float
+        Seconds that ``auto`` may try representations.
+    augment : str
+        Views of every training image to fit, as in ``flip,shift=1``; empty: the image alone.
+    views : str
+        Views of an image over which its scores are averaged, in validation, test and use; empty: the image alone.
     head : str
         ``logistic``, ``svm``, ``ridge`` or ``perceptron``.
     size : int
@@ -81,6 +89,9 @@ class TrainSettings:
 
     data: str = ""
     phi: str = ""
+    time_limit: float = 60.0
+    augment: str = ""
+    views: str = ""
     head: str = "logistic"
     size: int = 0
     fit: str = "crop"
@@ -122,8 +133,22 @@ class TrainSettings:
         for name in ("max_iter", "epochs", "max_pixels"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1")
-        if not (math.isfinite(self.tol) and self.tol > 0):
-            raise InputError(f"--tol {self.tol} is not a positive number")
+        for name in ("tol", "time_limit"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"--{name.replace('_', '-')} {value} is not a positive number")
+        for name in ("augment", "views"):
+            Views.parse(getattr(self, name))  # refuses what cannot be read
+
+    @property
+    def fitted_views(self) -> Views:
+        """Views of every training image to fit."""
+        return Views.parse(self.augment)
+
+    @property
+    def scored_views(self) -> Views:
+        """Views over which the scores of an image are averaged."""
+        return Views.parse(self.views)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from lastlayer._arrays import Float64, FloatArray, IntArray
 from lastlayer._progress import Task
+from lastlayer.evaluation.resampling import corrected_t_test
 from lastlayer.pipeline.sweep_folds import FoldTable, Problem, fit_fold, fold_table
 from lastlayer.selection.folds import Fold, make_folds
 
@@ -129,28 +129,6 @@ def differences(candidates: Sequence[Candidate], best: int) -> tuple[Difference,
             gaps = top.accuracies - other.accuracies
             found.append(Difference(other.phi, float(gaps.mean()), corrected_t_test(gaps, ratio)))
     return tuple(found)
-
-
-def corrected_t_test(differences: Float64, ratio: float) -> float:
-    """Two-sided p-value of paired differences between folds, which share most of their training rows.
-
-    With J differences of mean d and variance s², and n_out / n_train held-out rows per training row,
-
-        t = d / √((1/J + n_out/n_train) s²),    J − 1 degrees of freedom
-
-    Source: Nadeau & Bengio 2003, "Inference for the generalization error".
-
-    >>> round(corrected_t_test(np.array([0.02, 0.03, 0.025, 0.035, 0.03]), 0.25), 4)
-    0.0019
-    """
-    J = len(differences)
-    mean, variance = float(np.mean(differences)), float(np.var(differences, ddof=1)) if J > 1 else math.nan
-    if not variance > 0:
-        return 1.0 if mean == 0 or J < 2 else 0.0
-    from scipy.special import stdtr
-
-    t = abs(mean) / math.sqrt((1.0 / J + ratio) * variance)
-    return float(2.0 * stdtr(J - 1, -t))
 
 
 def nested(

@@ -37,10 +37,10 @@ from lastlayer.pipeline.sweep_choice import (
 )
 from lastlayer.pipeline.sweep_folds import Problem, fold_table, out_of_fold
 from lastlayer.pipeline.sweep_settings import SweepSettings
-from lastlayer.pipeline.training import Clock, Prepared, absolute_paths, open_cache, prepare
+from lastlayer.pipeline.training import Clock, Prepared, absolute_paths, absolute_phi, open_cache, prepare
 from lastlayer.pipeline.write_sweep import SweepOutcome, write_sweep
 from lastlayer.representations.cache import FeatureCache
-from lastlayer.representations.specs import parse_phi
+from lastlayer.representations.specs import base_names, parse_phi
 from lastlayer.selection.folds import Fold, make_folds
 
 
@@ -107,7 +107,8 @@ def run_sweep(
     clock = Clock()
     cache = open_cache(execution)
     if arrays is None:
-        settings = dataclasses.replace(settings, train=absolute_paths(settings.train))
+        phis = tuple(map(absolute_phi, settings.phis))
+        settings = dataclasses.replace(settings, train=absolute_paths(settings.train), phis=phis)
     for phi in settings.phis:
         parse_phi(phi)
     with RunWriter(execution.runs, "sweep", execution.name, execution.overwrite) as writer:
@@ -265,8 +266,7 @@ def _features(
 ) -> tuple[Problem, FormatChoice]:
     """φ of the images that are not test, decoded as ``train --phi`` would."""
     dataset = images.prepared.dataset
-    names = tuple(part.split(":")[0] for part in phi.split("+"))
-    choice = choose_format(dataset, settings.train, names)
+    choice = choose_format(dataset, settings.train, base_names(phi), parse_phi(phi))
     if choice.format not in decoded:
         decoded[choice.format] = decode(dataset, choice.format, cache, execution)[0]
     here = decoded[choice.format]

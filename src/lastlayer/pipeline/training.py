@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,13 @@ from lastlayer.data.splits import Split
 from lastlayer.evaluation.baselines import Baseline, unseparated_problems
 from lastlayer.linear import scores
 from lastlayer.model import Model
+from lastlayer.pipeline.auto import AUTO, AutoChoice, candidates, choose_phi, sample_rows
 from lastlayer.pipeline.features import Features, extract
-from lastlayer.pipeline.imaging import FormatChoice, choose_format, decode
-from lastlayer.pipeline.learn import Learned, learn
+from lastlayer.pipeline.imaging import FormatChoice, choose_format, decode, networks
+from lastlayer.pipeline.learn import Examples, Learned, learn
+from lastlayer.pipeline.mirrored import mirror_pairs, parted, tie
 from lastlayer.pipeline.observer import SILENT_OBSERVER, Observer, PlanLine
+from lastlayer.pipeline.planning import plan
 from lastlayer.pipeline.run import Run, RunWriter
 from lastlayer.pipeline.scoring import SideScores, baselines, look_at
 from lastlayer.pipeline.settings import HEADS, Execution, TrainSettings
@@ -32,12 +36,13 @@ from lastlayer.pipeline.splitting import split_dataset
 from lastlayer.pipeline.write_run import Outcome, write_outcome
 from lastlayer.representations.base import Representation
 from lastlayer.representations.cache import FeatureCache, default_cache_folder
-from lastlayer.representations.specs import parse_phi
+from lastlayer.representations.onnx import Onnx
+from lastlayer.representations.specs import base_names, parse_phi
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data, decoded and split: everything before φ."""
+    """Data, decoded and split: everything before φ, which is None where it is still to be chosen."""
 
     dataset: Dataset
     decoded: Decoded
@@ -45,7 +50,7 @@ class Prepared:
     split_line: str
     choice: FormatChoice
     phi_text: str
-    phi: Representation
+    phi: Representation | None
     problems: tuple[Problem, ...]
     plan: tuple[PlanLine, ...]
     images_reused: bool
@@ -101,30 +106,28 @@ def run_training(
     with RunWriter(execution.runs, "train", execution.name, execution.overwrite) as writer:
         writer.log("start", version=__version__, command=execution.command)
         prepared = prepare(settings, execution, observer, cache, clock, arrays)
-        order, n_train, n_val, n_test = _rows(prepared)
-        y = prepared.dataset.labels[order]
-        features = extract(
-            prepared.phi,
-            prepared.decoded.pixels,
-            prepared.decoded.sha256,
-            order,
-            n_train,
-            standardise=settings.standardise,
-            seed=settings.seed,
-            cache=cache,
-            progress=execution.progress,
-        )
+        rows = _rows(prepared)
+        found: AutoChoice | None = None
+        if prepared.phi is None:
+            found = _choose(prepared, rows, settings, execution, cache, observer)
+            writer.log("auto", **found.to_dict())
+            clock.lap("auto")
+            settings, prepared = _settled(found.phi, settings, prepared)
+        features = found.features if found is not None else None
+        if features is None:
+            features = _extract(prepared.phi_text, prepared, rows, settings, execution, cache)
         clock.lap("features")
         _say_features(observer, features, prepared)
-        n_classes = len(prepared.dataset.class_names)
-        learned = learn(features.Z, y, n_train, n_val, n_classes, settings, execution.progress)
+        examples = _examples(features, rows, prepared)
+        learned = learn(examples, settings, execution.progress, None if found is None else found.chosen)
         clock.lap("fit")
-        outcome = _assess(prepared, features, learned, y, (n_train, n_val, n_test), settings, execution, observer)
+        y, counts = examples.y, rows[1:]
+        outcome = _assess(prepared, features, learned, y, counts, settings, execution, observer)
         clock.lap("evaluate")
         for problem in outcome.problems:
             if problem not in prepared.problems and problem.code not in execution.ignore:
                 observer.problem(problem)
-        write_outcome(writer, outcome, clock)
+        write_outcome(writer, dataclasses.replace(outcome, auto=found.to_dict() if found else None), clock)
         writer.log("end", seconds_by_stage=clock.seconds)
         return Run(writer.finish(), interrupted=learned.interrupted)
 
@@ -143,7 +146,22 @@ def absolute_paths(settings: TrainSettings) -> TrainSettings:
         value = getattr(settings, name)
         if value:
             changes[name] = str(Path(value).absolute())
-    return dataclasses.replace(settings, **changes)
+    return dataclasses.replace(settings, phi=absolute_phi(settings.phi), **changes)
+
+
+def absolute_phi(phi: str) -> str:
+    """The same representation with the paths of ONNX files made absolute."""
+    if not phi or _is_auto(phi):
+        return phi
+    for network in networks(parse_phi(phi)):
+        if isinstance(network, Onnx):
+            path = str(Path(network.file).absolute()).replace("\\", "\\\\")
+            phi = re.sub(rf"(onnx:\s*){re.escape(network.file)}(?![\w./-])", rf"\g<1>{path}", phi)
+    return phi
+
+
+def _is_auto(phi: str) -> bool:
+    return phi.strip().lower() == AUTO
 
 
 def prepare(
@@ -165,16 +183,20 @@ def prepare(
     observer.data(dataset.source, dataset.layout, dataset.describe())
     clock.lap("open")
     # a fault in --phi is told before minutes of decoding
-    names = tuple(part.split(":")[0] for part in settings.phi.split("+")) if settings.phi else ("hog",)
-    if settings.phi:
-        parse_phi(settings.phi)
-    choice = choose_format(dataset, settings, names)
+    auto = _is_auto(settings.phi)
+    phi = parse_phi(settings.phi) if settings.phi and not auto else None
+    choice = choose_format(dataset, settings, ("hog",) if phi is None else base_names(settings.phi), phi)
     phi_text = settings.phi or ("hog" if choice.format.channels == 1 else "hog+colour")
-    phi = parse_phi(phi_text)
+    if phi is None and not auto:
+        phi = parse_phi(phi_text)
     decoded, reused = decode(dataset, choice.format, cache, execution)
     clock.lap("decode")
+    flips = settings.fitted_views.flip or settings.scored_views.flip
+    pairs = mirror_pairs(decoded) if flips else np.zeros((0, 2), np.int64)
+    dataset = tie(dataset, pairs)
     split, split_line, split_problems = split_dataset(dataset, decoded, settings, execution)
-    problems = (*dataset.problems, *check_dataset(dataset, decoded, split), *split_problems)
+    across = parted(dataset, split, pairs)
+    problems = (*dataset.problems, *check_dataset(dataset, decoded, split), *split_problems, *across)
     shown = tuple(p for p in dict.fromkeys(problems) if p.code not in execution.ignore)
     for problem in shown:
         observer.problem(problem)
@@ -183,34 +205,80 @@ def prepare(
             f"--strict: {len(shown)} problems in the data, the first: {shown[0].code} {shown[0].message}",
             "Mend them, mute a code with --ignore, or leave --strict out",
         )
-    plan = _plan(settings, choice, split_line, phi_text)
+    lines = plan(settings, choice, split_line, phi_text, phi)
     if tell_plan:
-        observer.plan(plan)
+        observer.plan(lines)
     clock.lap("split")
-    return Prepared(dataset, decoded, split, split_line, choice, phi_text, phi, shown, plan, reused)
+    return Prepared(dataset, decoded, split, split_line, choice, phi_text, phi, shown, lines, reused)
 
 
-def _plan(settings: TrainSettings, choice: FormatChoice, split_line: str, phi_text: str) -> tuple[PlanLine, ...]:
-    head = HEADS[settings.head]
-    return (
-        PlanLine("images", choice.why, "--size --fit"),
-        PlanLine("split", split_line, "--split --val --test --seed"),
-        PlanLine("phi", phi_text + (", standardised" if settings.standardise else ""), "--phi"),
-        PlanLine("head", f"{settings.head} ({head.title}), {_choice_line(settings)}", "--head --C"),
+_Rows = tuple[IntArray, int, int, int]
+
+
+def _extract(
+    phi: str, prepared: Prepared, rows: _Rows, settings: TrainSettings, execution: Execution, cache: FeatureCache
+) -> Features:
+    """Features of all rows for φ as text."""
+    order, n_train, n_val, _ = rows
+    return extract(
+        parse_phi(phi),
+        prepared.decoded.pixels,
+        prepared.decoded.sha256,
+        order,
+        n_train,
+        standardise=settings.standardise,
+        seed=settings.seed,
+        cache=cache,
+        progress=execution.progress,
+        n_val=n_val,
+        augment=settings.fitted_views,
+        views=settings.scored_views,
     )
 
 
-def _choice_line(settings: TrainSettings) -> str:
-    if HEADS[settings.head].solver == "perceptron":
-        return f"at most {settings.epochs} epochs (--epochs)"
-    if settings.l2 == settings.l2:
-        return f"λ = {settings.l2:g}"
-    if len(settings.C) == 1:
-        return f"C = {settings.C[0]:g}"
-    return f"C chosen on validation data from {len(settings.C)} values {settings.C[0]:g} … {settings.C[-1]:g}"
+def _examples(features: Features, rows: _Rows, prepared: Prepared) -> Examples:
+    order, n_train, n_val, _ = rows
+    y = prepared.dataset.labels[order]
+    K = len(prepared.dataset.class_names)
+    return Examples(features.Z, y, features.twins, features.n_views, n_train, n_val, K, features.unit)
 
 
-def _rows(prepared: Prepared) -> tuple[IntArray, int, int, int]:
+def _choose(
+    prepared: Prepared,
+    rows: _Rows,
+    settings: TrainSettings,
+    execution: Execution,
+    cache: FeatureCache,
+    observer: Observer,
+) -> AutoChoice:
+    """Try representations and tell what came of each."""
+    order, n_train, n_val, _ = rows
+    if not n_val:
+        raise InputError("--phi auto needs validation images to choose on", "Give --val 0.15, or name a representation")
+    form = prepared.choice.format
+    found = choose_phi(
+        candidates((form.height, form.width, form.channels)),
+        np.asarray(prepared.decoded.pixels[order[sample_rows(n_train)]]),
+        n_train,
+        lambda phi: _extract(phi, prepared, rows, settings, execution, cache),
+        lambda features: _examples(features, rows, prepared),
+        settings,
+        execution.progress,
+    )
+    for number, line in enumerate(found.table()):
+        observer.note("auto" if number == 0 else "", line)
+    return found
+
+
+def _settled(phi: str, settings: TrainSettings, prepared: Prepared) -> tuple[TrainSettings, Prepared]:
+    """Settings and plan as if φ had been given, so that the configuration runs the same again."""
+    settings = dataclasses.replace(settings, phi=phi, size=settings.size or prepared.choice.size)
+    parsed = parse_phi(phi)
+    lines = plan(settings, prepared.choice, prepared.split_line, f"{phi} (chosen by auto)", parsed)
+    return settings, dataclasses.replace(prepared, phi_text=phi, phi=parsed, plan=lines)
+
+
+def _rows(prepared: Prepared) -> _Rows:
     """Row numbers of training, validation and test images, one after another, and how many of each."""
     side = prepared.split.side
     usable = prepared.decoded.readable & (prepared.dataset.labels >= 0)

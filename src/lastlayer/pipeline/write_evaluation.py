@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lastlayer import _files
+from lastlayer._arrays import BoolArray, UInt8
 from lastlayer._codes import Problem
 from lastlayer._files import display_name
-from lastlayer.data.dataset import Dataset
+from lastlayer.data.dataset import NONE, SPLIT_NAMES, Dataset
 from lastlayer.data.decoding import Decoded
+from lastlayer.data.splitfile import save_split
+from lastlayer.evaluation.abstention import Threshold
 from lastlayer.evaluation.baselines import Baseline
 from lastlayer.evaluation.predictions import COLUMNS, prediction_rows
 from lastlayer.model import Model
@@ -24,19 +29,39 @@ from lastlayer.pipeline.write_run import SCHEMA_VERSION, scores_document
 from lastlayer.report import ReportData, render_report
 
 
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What an evaluation found out; `decisions` and `groups` go to ``metrics.json`` as they are."""
+
+    scored: SideScores
+    baselines: tuple[Baseline, ...]
+    look: int | None
+    problems: tuple[Problem, ...]
+    decisions: dict[str, Any]
+    groups: dict[str, Any] | None
+
+    @property
+    def abstained(self) -> BoolArray | None:
+        """Rows that the threshold chosen leaves without an answer; None without a threshold."""
+        found = self.decisions["abstention"]
+        if found is None or found["threshold"] is None:
+            return None
+        return ~Threshold.from_dict(found["threshold"]).answers(self.scored.probabilities.max(axis=1))
+
+
 def write_evaluation(
     writer: RunWriter,
     model: Model,
     dataset: Dataset,
     decoded: Decoded,
-    scored: SideScores,
-    baselines: tuple[Baseline, ...],
-    look: int | None,
-    problems: tuple[Problem, ...],
+    assessment: Assessment,
     execution: Execution,
 ) -> None:
-    """Write ``metrics.json``, ``predictions.csv``, ``env.json`` and ``report.html``."""
+    """Write ``metrics.json``, ``predictions.csv``, ``split.csv``, ``env.json`` and ``report.html``."""
     folder = writer.folder
+    scored, baselines, look, problems = (
+        assessment.scored, assessment.baselines, assessment.look, assessment.problems
+    )  # fmt: skip
     evaluation = scored.evaluation(model.class_names)
     evaluations = {scored.side: evaluation}
     facts = environment()
@@ -49,6 +74,8 @@ def write_evaluation(
         "source": display_name(dataset.source),
         "alterations": alterations,
         "model_digest": model.digest,
+        "decisions": assessment.decisions,
+        "groups": assessment.groups,
     }
     _files.write_json(folder / "metrics.json", document)
     _files.write_json(folder / "env.json", facts)
@@ -63,8 +90,10 @@ def write_evaluation(
             model.class_names,
             scores=scored.scores,
             oof=np.full(len(scored.rows), scored.held_out),
+            abstained=assessment.abstained,
         ),
     )
+    _write_split(folder / "split.csv", dataset.subset(scored.rows), decoded.sha256[scored.rows], scored.side)
     report = ReportData(
         title=execution.name or "evaluate",
         command=execution.command,
@@ -87,3 +116,10 @@ def write_evaluation(
     )
     _files.write_text(folder / "report.html", render_report(report))
     writer.log("scored", side=scored.side, accuracy=evaluation.accuracy.to_dict())
+
+
+def _write_split(path: Path, rows: Dataset, sha256: UInt8, side: str) -> None:
+    """Which images were scored, by name and content: what `compare` tells splits apart by."""
+    code = SPLIT_NAMES.index(side) if side in SPLIT_NAMES else NONE
+    sides = np.full(len(rows), code, np.uint8)
+    save_split(path, rows, sha256, sides, np.full(len(rows), -1, np.int32))

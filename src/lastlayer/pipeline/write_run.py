@@ -19,6 +19,8 @@ from lastlayer.model import Model
 from lastlayer.pipeline import toml
 from lastlayer.pipeline.checking import problem_to_dict
 from lastlayer.pipeline.environment import environment
+from lastlayer.pipeline.held_out import FILE as HELD_OUT
+from lastlayer.pipeline.held_out import write_held_out
 from lastlayer.pipeline.learn import Learned
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.scoring import SideScores
@@ -45,6 +47,7 @@ class Outcome:
     baselines: tuple[Baseline, ...]
     look: int | None
     problems: tuple[Problem, ...]
+    auto: dict[str, Any] | None = None
 
     @property
     def quoted(self) -> SideScores:
@@ -66,6 +69,9 @@ def write_outcome(writer: RunWriter, outcome: Outcome, clock: Clock) -> None:
     outcome.model.save(folder / "model.safetensors")
     prepared.split.save(folder / "split.csv", prepared.dataset, prepared.decoded.sha256)
     _write_predictions(folder / "predictions.csv", outcome)
+    for side in outcome.sides:
+        if side.side == "val" and side.held_out:
+            write_held_out(folder / HELD_OUT, side.scores, side.labels, outcome.model.class_names)
     _files.write_text(folder / "config.toml", config)
     _files.write_json(folder / "env.json", facts)
     clock.lap("write")
@@ -142,6 +148,7 @@ def _metrics(outcome: Outcome, evaluations: dict[str, Evaluation], clock: Clock)
         "verb": "train",
         **scores_document(evaluations, outcome.quoted.side, outcome.baselines, outcome.look, outcome.problems),
         "selection": learned.selection,
+        "auto": outcome.auto,
         "interrupted": learned.interrupted,
         "C": json_number(learned.C),
         "l2": json_number(learned.l2),

@@ -15,12 +15,12 @@ from lastlayer._codes import Problem
 from lastlayer._files import display_name
 from lastlayer.evaluation.baselines import majority
 from lastlayer.evaluation.intervals import Proportion, json_number
+from lastlayer.evaluation.scaling import fit_temperature
 from lastlayer.model import softmax
 from lastlayer.pipeline import toml
 from lastlayer.pipeline.checking import problem_to_dict
 from lastlayer.pipeline.environment import environment
 from lastlayer.pipeline.imaging import FormatChoice
-from lastlayer.pipeline.learn import fit_temperature
 from lastlayer.pipeline.reporting import cell_images, mistakes
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.scoring import SideScores

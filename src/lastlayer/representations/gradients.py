@@ -11,21 +11,22 @@ Directions run over 0..180° (an edge and its negative are the same) or, signed,
 
 Shapes
 ------
-planes : float32 (C, H, W, n), images last; gradients : float32 (H, W, n);
-histogram : float32 (rows, columns, bins, n).
+images : uint8 (n, H, W, C); histogram : float32 (n, rows, columns, bins).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
-from lastlayer._arrays import Float32, Float64, FloatArray, InputError, IntArray, UInt8, check_images
-from lastlayer.representations._batches import Scratch, batch_size, images_last, map_batches
+from lastlayer._arrays import Float32, Float64, InputError, IntArray, UInt8, check_images
+from lastlayer.representations._batches import Scratch, map_batches
 from lastlayer.representations._checks import as_pair, check_whole
-from lastlayer.representations.pooling import pool
+from lastlayer.representations.pooling import hat
+
+_BATCH_BYTES = 524_288  # directions and magnitudes of a batch
+_MOST_CELLS = 12
 
 
 def orientation_histogram(
@@ -101,10 +102,31 @@ def orientation_histogram(
             interpolation=interpolation,
             transform_sqrt=transform_sqrt,
         )
-        return grid.reshape(-1, len(batch)).T
+        return grid.reshape(len(batch), -1)
 
-    flat = map_batches(kernel, images, rows * columns * bins, batch_size(height, width))
+    flat = map_batches(kernel, images, rows * columns * bins, cached_batch(height, width))
     return flat.reshape(len(images), rows, columns, bins)
+
+
+def cached_batch(height: int, width: int) -> int:
+    """How many images of this size a kernel takes at a time.
+
+    >>> cached_batch(32, 32), cached_batch(224, 224)
+    (64, 1)
+    """
+    return int(np.clip(_BATCH_BYTES // (8 * height * width), 1, 64))
+
+
+def cell_for(height: int, width: int) -> int:
+    """Pixels of a cell: the smallest power of two (2 or more) that leaves at most 12 along the longer side.
+
+    >>> cell_for(8, 8), cell_for(32, 32), cell_for(224, 160)
+    (2, 4, 32)
+    """
+    cell = 2
+    while max(height, width) > cell * _MOST_CELLS and min(height, width) >= 2 * cell:
+        cell *= 2
+    return cell
 
 
 def cell_histograms(
@@ -116,106 +138,87 @@ def cell_histograms(
     signed: bool,
     interpolation: bool,
     transform_sqrt: bool,
+    folded: bool = False,
 ) -> Float32:
-    """Histograms of one batch, uint8 (n, H, W, C) -> float32 (rows, columns, bins, n), in the scratch memory."""
-    n, height, width, _ = images.shape
-    turn = 360.0 if signed else 180.0
-    if transform_sqrt:  # in float64: directions such as 60° are met exactly, and lie on the edge of two bins
-        planes = images_last(images, scratch, np.float64)
-        gx, gy, strength = strongest_gradient(np.sqrt(planes, out=planes), np.hypot, scratch)
-        magnitude = strength.astype(np.float32)
-        position = _bin_positions(np.arctan2(gy, gx), bins, turn, interpolation)
-    else:
-        gx, gy, strength = strongest_gradient(images_last(images, scratch), _square, scratch)
-        magnitude = np.sqrt(strength, out=strength)
-        position = _table_positions(gx, gy, bins, turn, interpolation, scratch)
-    cells = height // cell[0], width // cell[1]
-    histogram: Float32 = scratch("histogram", (bins, *cells, n))
-    votes, around = scratch("votes", position.shape), scratch("around", position.shape)
-    one, zero = np.float32(1), np.float32(0)
-    for k in range(bins):
-        np.subtract(position, np.float32(k), out=votes)
-        np.abs(votes, out=votes)
-        if k == 0:  # the circle closes: bin 0 is also one step above the last bin
-            np.minimum(votes, np.subtract(np.float32(bins), position, out=around), out=votes)
-        np.clip(votes, zero, one, out=votes)  # a scalar minimum is several times slower
-        np.subtract(one, votes, out=votes)
-        np.multiply(votes, magnitude, out=votes)
-        pool(votes, cell, interpolation, histogram[k], scratch)
-    histogram *= np.float32(1 / (cell[0] * cell[1]))
-    return histogram.transpose(1, 2, 0, 3)
+    """Histograms of one batch, uint8 (n, H, W, C) -> float32 (n, rows, columns, bins), in the scratch memory.
 
-
-def strongest_gradient(
-    planes: FloatArray, measure: Callable[..., FloatArray], scratch: Scratch
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Central differences and their strength, of the channel where that is largest; the first one on ties.
-
-    `measure` is `numpy.hypot`, or, for whole numbers, the cheaper and exact gx² + gy².
+    Folded ones have bins / 2 more: the sums of opposite directions, which are one orientation.
     """
-    shape = planes.shape[1:]
-    gx, gy, strength = _gradient(planes[0], measure, scratch, "best")
-    wins = scratch("wins", shape, np.int64 if planes.dtype == np.float64 else np.int32)
-    for plane in planes[1:]:
-        other_x, other_y, other = _gradient(plane, measure, scratch, "other")
-        np.copyto(wins, np.greater(other, strength, out=scratch("greater", shape, np.bool_)))
-        np.negative(wins, out=wins)  # all bits set where the other channel wins
-        _replace(gx, other_x, wins, scratch)
-        _replace(gy, other_y, wins, scratch)
-        np.maximum(strength, other, out=strength)
-    return gx, gy, strength
+    from lastlayer.representations import hog_kernels
+
+    n, height, width, channels = images.shape
+    planes = scratch("gradients.planes", (n, channels, height, width), np.uint8)
+    np.copyto(planes, images.transpose(0, 3, 1, 2))
+    position, magnitude = (scratch(f"gradients.{name}", (n, height, width)) for name in ("position", "magnitude"))
+    turn = 360.0 if signed else 180.0
+    if transform_sqrt:
+        edges = _edges(bins, turn)
+        hog_kernels.root_directions(planes, edges, bins, turn, interpolation, position, magnitude)
+    else:
+        hog_kernels.directions(planes, _position_table(bins, turn, interpolation), position, magnitude)
+    rows, columns = height // cell[0], width // cell[1]
+    histogram: Float32 = scratch("gradients.histogram", (n, rows, columns, bins + bins // 2 if folded else bins))
+    hog_kernels.vote(
+        position,
+        magnitude,
+        *shares(height, cell[0], interpolation),
+        *shares(width, cell[1], interpolation),
+        np.float32(1 / (cell[0] * cell[1])),
+        folded,
+        scratch("gradients.line", (columns, bins)),
+        histogram,
+    )
+    return histogram
 
 
-def _replace(best: FloatArray, other: FloatArray, wins: IntArray, scratch: Scratch) -> None:
-    """Copy `other` into `best` where all bits are set; several times faster than a masked copy, and as exact."""
-    bits = best.view(wins.dtype)
-    different = np.bitwise_xor(bits, other.view(wins.dtype), out=scratch("different", bits.shape, wins.dtype))
-    different &= wins
-    bits ^= different
+@lru_cache(maxsize=64)
+def shares(length: int, size: int, hats: bool) -> tuple[IntArray, Float32]:
+    """The two cells that each pixel's vote goes to along one axis, and their shares; (length, 2) each.
 
-
-def _gradient(
-    plane: FloatArray, measure: Callable[..., FloatArray], scratch: Scratch, name: str
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    gx, gy, strength = (scratch(f"{name}.{part}", plane.shape, plane.dtype) for part in ("x", "y", "strength"))
-    gx[:, :1] = gx[:, -1:] = 0
-    gy[:1] = gy[-1:] = 0
-    np.subtract(plane[:, 2:], plane[:, :-2], out=gx[:, 1:-1])
-    np.subtract(plane[2:], plane[:-2], out=gy[1:-1])
-    return gx, gy, measure(gx, gy, out=strength)
-
-
-def _square(gx: FloatArray, gy: FloatArray, out: FloatArray) -> FloatArray:
-    np.multiply(gx, gx, out=out)
-    out += gy * gy
-    return out
-
-
-def _table_positions(gx: FloatArray, gy: FloatArray, bins: int, turn: float, soft: bool, scratch: Scratch) -> Float32:
-    """`_bin_positions` of differences of uint8, of which there are few enough for a table."""
-    entry = np.multiply(gy, np.float32(511), out=scratch("entry", gx.shape))
-    entry += gx
-    entry += np.float32(255 * 511 + 255)
-    index = scratch("index", gx.shape, np.intp)
-    np.copyto(index, entry, casting="unsafe")
-    position: Float32 = _position_table(bins, turn, soft).take(index, mode="clip", out=entry)
-    return position
+    >>> shares(4, 2, True)[1]
+    array([[0.75, 0.  ],
+           [0.75, 0.25],
+           [0.25, 0.75],
+           [0.75, 0.  ]], dtype=float32)
+    """
+    cells = length // size
+    index, share = np.zeros((length, 2), np.int64), np.zeros((length, 2), np.float32)
+    used = np.zeros(length, np.int64)
+    for cell in range(cells):
+        for offset, weight in hat(size) if hats else [(i, 1.0) for i in range(size)]:
+            pixel = cell * size + offset
+            if 0 <= pixel < length:
+                index[pixel, used[pixel]], share[pixel, used[pixel]] = cell, weight
+                used[pixel] += 1
+    index.flags.writeable = share.flags.writeable = False
+    return index, share
 
 
 @lru_cache(maxsize=16)
 def _position_table(bins: int, turn: float, soft: bool) -> Float32:
+    """`_bin_positions` of differences of bytes, of which there are few enough for a table.
+
+    The entry of (gx, gy) is 511 (gy + 255) + gx + 255.
+    """
     steps = np.arange(-255, 256, dtype=np.float64)
     table = _bin_positions(np.arctan2(steps[:, None], steps[None, :]), bins, turn, soft).ravel()
     table.flags.writeable = False
     return table
 
 
+@lru_cache(maxsize=64)
+def _edges(bins: int, turn: float) -> Float64:
+    edges: Float64 = turn / bins * np.arange(1, bins, dtype=np.float64)
+    edges.flags.writeable = False
+    return edges
+
+
 def _bin_positions(angle: Float64, bins: int, turn: float, soft: bool) -> Float32:
     """Direction in units of bins, 0 <= p < bins: whole numbers, or with `soft` measured from bin 0's middle."""
     degrees = np.rad2deg(angle) % turn
     if not soft:
-        edges = turn / bins * np.arange(1, bins)  # compared as scikit-image does: exact at the edges
-        return np.searchsorted(edges, degrees, side="right").astype(np.float32)
+        # compared as scikit-image does: exact at the edges
+        return np.searchsorted(_edges(bins, turn), degrees, side="right").astype(np.float32)
     position = ((degrees * (bins / turn) - 0.5) % bins).astype(np.float32)
     position[position >= bins] = 0  # rounded up to the full turn
     return position

@@ -12,13 +12,14 @@ feature_vector=True)`` comes out of `Hog.as_scikit_image`, which is the same as 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 
 from lastlayer._arrays import Array, Float32, Float64, FloatArray, InputError, UInt8
-from lastlayer.representations._batches import Scratch, batch_size, map_batches
+from lastlayer.representations._batches import Scratch, map_batches
 from lastlayer.representations._checks import as_pair, check_choice, check_flag, check_whole
 from lastlayer.representations.base import (
     Representation,
@@ -29,11 +30,13 @@ from lastlayer.representations.base import (
     check_weights,
     fitted_shape,
 )
-from lastlayer.representations.blocks import NORMS, compact_cells, normalised_blocks
-from lastlayer.representations.gradients import cell_histograms
-from lastlayer.representations.pooling import pool, pooling_matrix
+from lastlayer.representations.blocks import NORMS, block_features
+from lastlayer.representations.gradients import cached_batch, cell_for, cell_histograms
+from lastlayer.representations.pooling import pooling_matrix
 
-_MOST_CELLS = 12
+# shares of the cells from one before to one after in a cell of twice the size
+_LEVEL_HATS = np.array([0.25, 0.75, 0.75, 0.25], np.float32)
+_LEVEL_BOXES = np.array([0, 1, 1, 0], np.float32)
 _Grid = tuple[int, int]
 
 
@@ -140,52 +143,39 @@ class Hog(Representation):
     def fit(self, images: UInt8, rng: np.random.Generator) -> Self:
         """Choose the cell from the image size where it was not given; nothing is learned from the pixels."""
         shape = check_fit_images(images)
-        cell = self.pixels_per_cell or (_cell_for(*shape[:2]),) * 2
+        cell = self.pixels_per_cell or (cell_for(*shape[:2]),) * 2
         fitted = replace(self, pixels_per_cell=cell, image_shape=shape)
         return replace(fitted, levels=len(fitted._grids()))
 
     def transform(self, images: UInt8) -> Float32:
         """Features (N, D); batches over threads."""
         height, width, _ = check_transform_images(images, self.image_shape, self.name)
-        return map_batches(self._kernel, images, self.n_features, batch_size(height, width))
+        return map_batches(self._kernel, images, self.n_features, cached_batch(height, width))
 
     def _kernel(self, images: UInt8, scratch: Scratch) -> Float32:
-        n, row = len(images), 0
-        features: Float32 = scratch("hog.features", (self.n_features, n))
-        grid = self._first_grid(images, scratch)
-        for level, (rows, columns) in enumerate(self._grids()):
-            if level:
-                flat = grid.reshape(*grid.shape[:2], -1)
-                coarse = scratch(f"hog.level{level}", (rows, columns, flat.shape[2]))
-                grid = pool(flat, (2, 2), self.interpolation, coarse, scratch).reshape(rows, columns, -1, n)
-            shape = self._level_shape(rows, columns)
-            size = int(np.prod(shape))
-            out = features[row : row + size].reshape(*shape, n)
-            if self.compact:
-                compact_cells(grid, self._block, self.block_norm, self.root, scratch, out)
-            else:
-                np.copyto(out, normalised_blocks(grid, self._block, self.block_norm, scratch))
-            row += size
-        return features.T
+        from lastlayer.representations import hog_kernels
 
-    def _first_grid(self, images: UInt8, scratch: Scratch) -> Float32:
-        """Cell histograms (rows, columns, bins, n): the signed bins, if any, then the unsigned ones."""
-        bins = self.orientations
-        votes = cell_histograms(
+        n, column = len(images), 0
+        features: Float32 = scratch("hog.features", (n, self.n_features))
+        cells = cell_histograms(
             images,
-            2 * bins if self.signed else bins,
+            2 * self.orientations if self.signed else self.orientations,
             self._cell,
             scratch,
             signed=self.signed,
             interpolation=self.interpolation,
             transform_sqrt=self.transform_sqrt,
+            folded=self.signed,
         )
-        rows, columns = votes.shape[:2]
-        grid: Float32 = scratch("hog.grid", (rows, columns, self._bins, len(images)))
-        grid[:, :, : votes.shape[2]] = votes
-        if self.signed:  # opposite directions are one orientation
-            np.add(votes[:, :, :bins], votes[:, :, bins:], out=grid[:, :, 2 * bins :])
-        return grid
+        pooled = _LEVEL_HATS if self.interpolation else _LEVEL_BOXES
+        for level, (rows, columns) in enumerate(self._grids()):
+            if level:
+                coarse = scratch(f"hog.level{level}", (n, rows, columns, self._bins))
+                hog_kernels.coarser(cells, pooled, coarse)
+                cells = coarse
+            block_features(cells, self._block, self.block_norm, self.compact, self.root, features, column, scratch)
+            column += math.prod(self._level_shape(rows, columns))
+        return features
 
     @property
     def _cell(self) -> tuple[int, int]:
@@ -222,7 +212,7 @@ class Hog(Representation):
     @property
     def n_features(self) -> int:
         """D, over all levels."""
-        return sum(int(np.prod(self._level_shape(*grid))) for grid in self._grids())
+        return sum(math.prod(self._level_shape(*grid)) for grid in self._grids())
 
     def parameters(self) -> dict[str, Any]:
         """Return the constructor's parameters; after `fit` with the cell and the number of levels in use."""
@@ -279,7 +269,7 @@ class Hog(Representation):
                 down = pooling_matrix(len(down), 2, self.interpolation) @ down / 2
                 across = pooling_matrix(len(across), 2, self.interpolation) @ across / 2
             shape = self._level_shape(*grid)
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             cells = self._unsigned(self._per_cell(weights[row : row + size].reshape(*shape, -1), grid))
             total += np.einsum("rf,cg,rcok->fgok", down, across, cells, optimize=True)
             row += size
@@ -300,10 +290,3 @@ class Hog(Representation):
         if not self.signed:
             return cells
         return (cells[:, :, :bins] + cells[:, :, bins : 2 * bins]) / 2 + cells[:, :, 2 * bins :]
-
-
-def _cell_for(height: int, width: int) -> int:
-    cell = 2
-    while max(height, width) > cell * _MOST_CELLS and min(height, width) >= 2 * cell:
-        cell *= 2
-    return cell

@@ -13,13 +13,12 @@ from lastlayer._arrays import Float32, Float64
 from lastlayer.representations._batches import Scratch, add_over
 
 
-def pool(pixels: Float32, cell: tuple[int, int], hats: bool, out: Float32, scratch: Scratch) -> Float32:
-    """Sum over cells into `out`; what fills no whole cell at the bottom and right is left out (hats reach into it)."""
-    along = _add_hats if hats else _add_boxes
+def pool(pixels: Float32, cell: tuple[int, int], out: Float32, scratch: Scratch) -> Float32:
+    """Sum over whole cells into `out`; what fills no whole cell at the bottom and right is left out."""
     height, width, n = pixels.shape
     lines = scratch("pool.lines", (height // cell[0], width, n))
-    along(pixels, cell[0], lines, scratch)
-    along(lines.transpose(1, 0, 2), cell[1], out.transpose(1, 0, 2), scratch)
+    _add_boxes(pixels, cell[0], lines)
+    _add_boxes(lines.transpose(1, 0, 2), cell[1], out.transpose(1, 0, 2))
     return out
 
 
@@ -30,7 +29,7 @@ def pool_regions(pixels: Float32, grid: int, out: Float32, scratch: Scratch) -> 
     """
     height, width, n = pixels.shape
     if height % grid == 0 and width % grid == 0:
-        pool(pixels, (height // grid, width // grid), False, out, scratch)
+        pool(pixels, (height // grid, width // grid), out, scratch)
         out *= np.float32(grid * grid / (height * width))
         return out
     rows = [i * height // grid for i in range(grid + 1)]
@@ -56,7 +55,7 @@ def hat(size: int) -> list[tuple[int, float]]:
 
 
 def pooling_matrix(length: int, size: int, hats: bool) -> Float64:
-    """Return the (cells, length) matrix that `pool` applies along one axis."""
+    """Return the (cells, length) matrix of the sums along one axis."""
     cells = length // size
     matrix = np.zeros((cells, length))
     for cell in range(cells):
@@ -66,21 +65,8 @@ def pooling_matrix(length: int, size: int, hats: bool) -> Float64:
     return matrix
 
 
-def _add_boxes(lines: Float32, size: int, out: Float32, scratch: Scratch) -> None:
+def _add_boxes(lines: Float32, size: int, out: Float32) -> None:
     groups = lines[: len(out) * size].reshape(len(out), size, *lines.shape[1:])
     np.copyto(out, groups[:, 0])
     for i in range(1, size):
         out += groups[:, i]
-
-
-def _add_hats(lines: Float32, size: int, out: Float32, scratch: Scratch) -> None:
-    cells, length = len(out), len(lines)
-    product = scratch("pool.product", out.shape)
-    out[...] = 0
-    for offset, weight in hat(size):
-        # a border cell's hat reaches over the edge, where there is nothing to add
-        first = 0 if offset >= 0 else (size - 1 - offset) // size
-        last = min(cells - 1, (length - 1 - offset) // size)
-        if last >= first:
-            part = lines[first * size + offset : last * size + offset + 1 : size]
-            out[first : last + 1] += np.multiply(part, np.float32(weight), out=product[first : last + 1])

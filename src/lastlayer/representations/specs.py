@@ -1,102 +1,34 @@
-"""Representations as text (`hog:cell=4,bins=9+colour`) and as JSON for the model file and the cache's keys.
+"""Representations as JSON for the model file and the cache's keys; `grammar` reads them from text.
 
-    text  =  part ("+" part)*         part  =  name [":" key "=" value ("," key "=" value)*]
+    {"name": …, "parameters": {…}, "image_shape": [H, W, C] or null, "parts": […]}
 
-A value is a whole number, a number, true, false, none, two numbers as 8x8, or a word.
+The parts are those of A+B, the base of a standardised representation, or the steps, the base and the maps of a chain in
+the order in which they are applied.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from lastlayer._arrays import Array, InputError
+from lastlayer.representations import registry
 from lastlayer.representations.base import Representation, Shape
-from lastlayer.representations.colour import Colour
+from lastlayer.representations.chain import Chain
+from lastlayer.representations.compact import Rounded
 from lastlayer.representations.concatenate import Concatenate
-from lastlayer.representations.hog import Hog
-from lastlayer.representations.pixels import Pixels
+from lastlayer.representations.grammar import base_names, parse_phi
+from lastlayer.representations.maps import FeatureMap
 from lastlayer.representations.standardise import Standardised
+from lastlayer.representations.steps import ImageStep
+from lastlayer.representations.views import Averaged, Views
 
-# a new representation joins here, with the short names of its parameters
-_CLASSES: Mapping[str, Callable[..., Representation]] = {"pixels": Pixels, "hog": Hog, "colour": Colour}
-_ALIASES: Mapping[str, Mapping[str, str]] = {
-    "pixels": {"colour": "color"},
-    "hog": {"cell": "pixels_per_cell", "bins": "orientations", "block": "cells_per_block", "norm": "block_norm"},
-    "colour": {},
-}
-_OTHER_NAMES = {"color": "colour", "raw": "pixels"}
-_WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
-_DEEPEST = 4
+__all__ = ["base_names", "code_version", "from_spec", "parse_phi", "to_spec"]
+
+_DEEPEST = 6
 _LARGEST_SIDE = 1_000_000
-
-
-def parse_phi(text: str) -> Representation:
-    """Representation of a text such as ``hog:cell=4,bins=9+colour``; not fitted.
-
-    Raises
-    ------
-    InputError
-        Names the unknown representation or parameter, what is known, and the nearest spelling.
-
-    Examples
-    --------
-    >>> parse_phi("pixels:size=16,color=gray")
-    Pixels(size=16, color='gray')
-    """
-    parts = tuple(_parse_part(part.strip()) for part in text.split("+"))
-    return parts[0] if len(parts) == 1 else Concatenate(parts)
-
-
-def _parse_part(text: str) -> Representation:
-    written, _, settings = text.partition(":")
-    name = _OTHER_NAMES.get(written.strip().lower(), written.strip().lower())
-    if name not in _CLASSES:
-        raise InputError(
-            f"phi {written.strip()!r} is unknown; there are {', '.join(_CLASSES)}, and A+B",
-            _did_you_mean(name, list(_CLASSES)),
-        )
-    given: dict[str, Any] = {}
-    known, aliases = _parameter_names(name), _ALIASES[name]
-    for setting in settings.split(",") if settings.strip() else []:
-        key, equals, value = (piece.strip() for piece in setting.partition("="))
-        full = aliases.get(key, key)
-        if full not in known:
-            shown = ", ".join([*aliases, *known])
-            raise InputError(f"{name} has no parameter {key!r}; it has {shown}", _did_you_mean(key, [*aliases, *known]))
-        if not equals or not value:
-            raise InputError(f"{name}: {key} has no value", f"Write {name}:{key}=VALUE")
-        if full in given:
-            raise InputError(f"{name}: {full} is given twice")
-        given[full] = _value(value)
-    return _CLASSES[name](**given)
-
-
-def _parameter_names(name: str) -> list[str]:
-    found: Any = _CLASSES[name]
-    return [field.name for field in fields(found) if field.name != "image_shape"]
-
-
-def _value(text: str) -> Any:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    pieces = text.lower().split("x")
-    if all(piece.isascii() and piece.isdecimal() and len(piece) < 10 for piece in pieces) and len(pieces) <= 2:
-        return tuple(int(piece) for piece in pieces) if len(pieces) == 2 else int(text)
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def to_spec(r: Representation) -> dict[str, Any]:
@@ -105,20 +37,22 @@ def to_spec(r: Representation) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name``, ``parameters``, ``image_shape`` ([H, W, C] or None) and ``parts``: the parts of A+B, or the base of
-        a standardised one.
+        ``name``, ``parameters``, ``image_shape`` ([H, W, C] or None) and ``parts``.
     """
-    parts: tuple[Representation, ...] = ()
+    parts: list[dict[str, Any]] = []
     if isinstance(r, Concatenate):
-        parts = r.parts
-    elif isinstance(r, Standardised):
-        parts = (r.base,)
-    return {
-        "name": r.name,
-        "parameters": r.parameters(),
-        "image_shape": None if r.image_shape is None else list(r.image_shape),
-        "parts": [to_spec(part) for part in parts],
-    }
+        parts = [to_spec(part) for part in r.parts]
+    elif isinstance(r, (Standardised, Averaged, Rounded)):
+        parts = [to_spec(r.base)]
+    elif isinstance(r, Chain):
+        parts = [*map(_link_spec, r.steps), to_spec(r.base), *map(_link_spec, r.maps)]
+    shape = None if r.image_shape is None else list(r.image_shape)
+    return {"name": r.name, "parameters": r.parameters(), "image_shape": shape, "parts": parts}
+
+
+def _link_spec(link: ImageStep | FeatureMap) -> dict[str, Any]:
+    """A step or map of a chain."""
+    return {"name": link.name, "parameters": link.parameters(), "image_shape": None, "parts": []}
 
 
 def from_spec(spec: Any, arrays: Mapping[str, Array]) -> Representation:
@@ -136,11 +70,7 @@ def from_spec(spec: Any, arrays: Mapping[str, Array]) -> Representation:
 
 
 def _from_spec(spec: Any, arrays: Mapping[str, Array], depth: int) -> Representation:
-    if not isinstance(spec, dict) or set(spec) != {"name", "parameters", "image_shape", "parts"}:
-        raise InputError("phi: a specification has name, parameters, image_shape and parts")
-    name, parameters, parts = spec["name"], spec["parameters"], spec["parts"]
-    if not isinstance(name, str) or not isinstance(parameters, dict) or not isinstance(parts, list):
-        raise InputError("phi: a specification's name is text, its parameters an object, its parts a list")
+    name, parameters, parts = _fields(spec)
     if depth >= _DEEPEST or len(parts) > 64:
         raise InputError("phi: the specification has too many parts")
     if name == Concatenate.name and not parameters:
@@ -148,14 +78,64 @@ def _from_spec(spec: Any, arrays: Mapping[str, Array], depth: int) -> Representa
     if name == Standardised.name and not parameters and len(parts) == 1:
         base = _from_spec(parts[0], _below(arrays, "base."), depth + 1)
         return Standardised(base, arrays.get("mean"), arrays.get("scale"))
-    if name not in _CLASSES or parts:
+    if name == Rounded.name and not parameters and len(parts) == 1:
+        base = _from_spec(parts[0], _below(arrays, "base."), depth + 1)
+        if not isinstance(base, Standardised):
+            raise InputError("phi rounded: its part is not standardised")
+        return Rounded(base)
+    if name == Averaged.name and set(parameters) == {"flip", "shift"} and len(parts) == 1:
+        return Averaged(_from_spec(parts[0], _below(arrays, "base."), depth + 1), Views(**parameters))
+    if name == Chain.name and not parameters:
+        return _chain(parts, _shape(spec["image_shape"]), arrays, depth)
+    if name not in registry.BASES or parts:
         raise InputError(f"phi {name!r:.60} is unknown")
-    if not set(parameters) <= set(_parameter_names(name)):
+    return registry.BASES[name](**_arguments(name, parameters, arrays), image_shape=_shape(spec["image_shape"]))
+
+
+def _fields(spec: Any) -> tuple[str, dict[str, Any], list[Any]]:
+    if not isinstance(spec, dict) or set(spec) != {"name", "parameters", "image_shape", "parts"}:
+        raise InputError("phi: a specification has name, parameters, image_shape and parts")
+    name, parameters, parts = spec["name"], spec["parameters"], spec["parts"]
+    if not isinstance(name, str) or not isinstance(parameters, dict) or not isinstance(parts, list):
+        raise InputError("phi: a specification's name is text, its parameters an object, its parts a list")
+    return name, parameters, parts
+
+
+def _arguments(name: str, parameters: dict[str, Any], arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """What the constructor takes: parameters that can be typed, and the fitted arrays there are."""
+    if not set(parameters) <= set(registry.typed(name)):
         raise InputError(f"phi {name}: unknown parameters {sorted(map(str, parameters))!r:.200}")
-    return _CLASSES[name](**parameters, image_shape=_shape(spec["image_shape"]))
+    return {**parameters, **{own: arrays[own] for own in registry.fitted(name) if own in arrays}}
+
+
+def _chain(parts: list[Any], shape: Shape | None, arrays: Mapping[str, Array], depth: int) -> Chain:
+    """Steps as far as there are any, one base, and maps."""
+    names = [_fields(part)[0] for part in parts]
+    at = next((i for i, name in enumerate(names) if name not in registry.STEPS), len(names))
+    if at == len(names) or any(name not in registry.MAPS for name in names[at + 1 :]):
+        raise InputError("phi chain: steps, one representation and maps are needed, in this order")
+    steps = [
+        registry.STEPS[name](**_link(part, _below(arrays, f"step{i}.")))
+        for i, (name, part) in enumerate(zip(names[:at], parts))
+    ]
+    base = _from_spec(parts[at], _below(arrays, "base."), depth + 1)
+    maps = [
+        registry.MAPS[name](**_link(part, _below(arrays, f"map{i}.")))
+        for i, (name, part) in enumerate(zip(names[at + 1 :], parts[at + 1 :]))
+    ]
+    return Chain(tuple(steps), base, tuple(maps), image_shape=shape)
+
+
+def _link(spec: Any, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    name, parameters, parts = _fields(spec)
+    if parts or spec["image_shape"] is not None:
+        raise InputError(f"phi {name}: a step or a map has neither parts nor an image shape")
+    return _arguments(name, parameters, arrays)
 
 
 def _is_fitted(r: Representation) -> bool:
+    if isinstance(r, Rounded):
+        return r.base.mean is not None
     if isinstance(r, Standardised):
         return r.mean is not None
     return r.image_shape is not None

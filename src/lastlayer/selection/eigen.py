@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from lastlayer._arrays import Float64
-from lastlayer.linear.threads import parallel
+from lastlayer._threads import parallel
 
 SMALL = 512
 """Columns up to which NumPy does all three steps."""

@@ -16,6 +16,7 @@ from lastlayer.linear.rows import WIDE
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective, ObjectivePoint
 from lastlayer.selection.thin import ThinBasis, is_thin, thin
+from lastlayer.selection.wide import WIDE_FROM, SampledMoments, moments
 from lastlayer.solvers import (
     LBFGS,
     Callback,
@@ -207,6 +208,8 @@ def fit_linear(
             Z, basis = thin(Z)
         objective = Objective(Z, y, n_classes, by_name(loss), l2, sample_weight, threads, fit_intercept)
         refuse_one_class(objective)
+        if solver == "auto" and chosen == "closed_form" and too_wide(objective):
+            chosen = "lbfgs"
         if solver == "auto" and chosen == "lbfgs" and sampling_pays(objective):
             chosen = "sampled_newton"
         method = make_solver(chosen, objective, tol, max_iter, seed, gap)
@@ -282,7 +285,7 @@ def make_solver(
         return Newton(tol, max_iter)
     if not objective.loss.is_smooth:
         return LBFGS(None, tol, promise, max_iter)  # refused by `minimise`, before any work
-    inverse = preconditioner(objective, objective.examples.second_moments())
+    inverse = preconditioner(objective, moments(objective.examples))
     if name == "newton_cg":
         return NewtonCG(inverse, tol, max_iter)
     if name == "sampled_newton":
@@ -309,13 +312,23 @@ def sampling_pays(objective: Objective) -> bool:
     return many and rows.dtype == np.float32 and not is_tensor(rows.Z)
 
 
+def too_wide(objective: Objective) -> bool:
+    """Whether the columns are too many for D² numbers, so that even the squared loss is minimised step by step."""
+    rows = objective.examples.rows
+    return rows.n_features >= WIDE_FROM and rows.dtype == np.float32
+
+
 def _nothing() -> Preconditioner:
     return PseudoInverse(np.zeros((0, 0)), np.zeros(0), 1.0)
 
 
-def preconditioner(objective: Objective, S: FloatArray) -> Preconditioner:
+def preconditioner(objective: Objective, S: FloatArray | SampledMoments) -> Preconditioner:
     """``(α S + diag(λ))⁻¹`` with the loss's typical curvature α."""
-    return _inverse(objective, S, _curvature(objective, S), floor=1e-8 if len(S) <= WIDE else 1e-5)
+    if isinstance(S, SampledMoments):
+        alpha = _curvature(objective, S.mean_square())
+        return S.inverse(alpha, float(objective.penalty.strength.mean()), alpha)
+    alpha = _curvature(objective, float(S.diagonal().mean()))
+    return _inverse(objective, S, alpha, floor=1e-8 if len(S) <= WIDE else 1e-5)
 
 
 def exact_inverse(objective: Objective, S: FloatArray) -> Preconditioner:
@@ -345,12 +358,11 @@ def _inverse(objective: Objective, S: FloatArray, alpha: float, floor: float) ->
             floor *= 10.0
 
 
-def _curvature(objective: Objective, S: FloatArray) -> float:
+def _curvature(objective: Objective, size: float) -> float:
     """α: the loss's typical curvature, less where the penalty is weak and most rows are told apart with confidence.
 
     The exponent and the threshold are fitted to pass counts on MNIST and CIFAR-10 pixels (docs/solver-notes.md).
     """
-    size = float(S.diagonal().mean())
     ratio = float(objective.penalty.strength.mean()) / size if size > 0 else 1.0
     confidence = min(1.0, max(1e-7, ratio) / 1e-3) ** 0.4
     return float(objective.loss.typical_curvature(objective.examples.n_outputs) * confidence)

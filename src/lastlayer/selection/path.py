@@ -25,8 +25,10 @@ from lastlayer.selection.fit import (
     refuse_one_class,
     rotation_pays,
     solver_name,
+    too_wide,
 )
 from lastlayer.selection.thin import ThinBasis, thin
+from lastlayer.selection.wide import SampledMoments, moments
 from lastlayer.solvers import LBFGS, ClosedForm, Solution, Solver, StopReason
 
 INTERRUPTED = "interrupted"
@@ -250,7 +252,7 @@ class Walk:
     first: Objective
     basis: ThinBasis | None
     total: float
-    S: FloatArray
+    S: FloatArray | SampledMoments
     tol: float
     gap: float
     max_iter: int
@@ -291,8 +293,8 @@ class Walk:
             first = first.with_weights(s)
         refuse_one_class(first)
         total = float(s.sum())
-        exact = first.loss.is_quadratic
-        S = first.examples.second_moments(None) if exact else first.examples.second_moments()
+        exact = first.loss.is_quadratic and not too_wide(first)
+        S = first.examples.second_moments(None) if exact else moments(first.examples)
         return cls(first, basis, total, S, tol, gap, max_iter, first.at(first.start()))
 
     def reweighted(self, weights: Float64) -> Walk:
@@ -311,12 +313,13 @@ class Walk:
         solution = self.solver(objective).minimise(objective, begin)
         self.point = self._last(objective, solution)
         train_loss = solution.value - objective.penalty.value(solution.params[:-1])
-        name = "closed_form" if self.first.loss.is_quadratic else "lbfgs"
+        exact = self.first.loss.is_quadratic and not isinstance(self.S, SampledMoments)
+        name = "closed_form" if exact else "lbfgs"
         return finish(objective, solution, name, self.basis), train_loss, objective.l2
 
     def solver(self, objective: Objective) -> Solver:
         """The exact solver for one λ."""
-        if self.first.loss.is_quadratic:
+        if self.first.loss.is_quadratic and not isinstance(self.S, SampledMoments):
             return ClosedForm(exact_inverse(objective, self.S), tol=min(self.tol, 1e-6), max_iter=self.max_iter)
         inverse = preconditioner(objective, self.S) if self.hessian is None else self.hessian.inverse(objective.l2)
         return LBFGS(inverse, tol=self.tol, gap=self.gap, max_iter=self.max_iter)

@@ -8,9 +8,9 @@ from typing import final
 import numpy as np
 
 from lastlayer._arrays import BoolArray, Float64, FloatArray
+from lastlayer._threads import parallel
 from lastlayer.linear.examples import Examples
 from lastlayer.linear.rows import TILE, Rows
-from lastlayer.linear.threads import parallel
 from lastlayer.selection.eigen import eigen
 from lastlayer.selection.spectrum import NOISE, Residuals, Spectrum, Targets, inverse_of, smallest, units
 from lastlayer.solvers import Preconditioner, PseudoInverse

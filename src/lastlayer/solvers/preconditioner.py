@@ -53,6 +53,44 @@ class FactoredInverse(Preconditioner):
 
 @final
 @dataclass(frozen=True, eq=False)
+class SampledInverse(Preconditioner):
+    """``(α XᵀX + δ I)⁻¹ = (I - Xᵀ (X Xᵀ + δ/α I)⁻¹ X) / δ`` for the weights (Woodbury) and ``1/α`` for the bias.
+
+    For more columns than D² numbers can be had for: X holds m of the rows, m far below D.
+
+    Attributes
+    ----------
+    X : ndarray
+        (m, D) rows, centred and scaled by 1/√m.
+    factor : ndarray
+        M (m, m), lower triangular, with ``Mᵀ M = (X Xᵀ + δ/α I)⁻¹``.
+    rest : float
+        δ.
+    curvature : float
+        α.
+    """
+
+    X: FloatArray
+    factor: FloatArray
+    rest: float
+    curvature: float
+
+    def apply(self, gradient: Float64) -> Float64:
+        """The product."""
+        out = np.empty_like(gradient)
+        size = float(np.abs(gradient).max()) or 1.0
+        right = (gradient[:-1] / size).astype(self.X.dtype)
+        inside = self.factor.T @ (self.factor @ (self.X @ right))
+        # Class by class and row-major: BLAS multiplies few columns slowly where they lie side by side.
+        out[:-1] = (np.ascontiguousarray(inside.T) @ self.X).T
+        np.subtract(right, out[:-1], out=out[:-1])
+        out[:-1] *= size / self.rest
+        out[-1] = gradient[-1] / self.curvature
+        return out
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class PseudoInverse(Preconditioner):
     """``(α S + diag(λ))⁺`` for a singular matrix, through its eigenvectors.
 
