@@ -120,4 +120,4 @@ def test_a_fit_of_bytes_is_a_fit_of_standardised_features() -> None:
     found = fit_linear(u, y, 4, l2=1e-2 * STEPS**2, tol=1e-6, gap=1e-10)
     exact = fit_linear(standard, y, 4, l2=1e-2, tol=1e-6, gap=1e-10)
     np.testing.assert_allclose(found.weights * STEPS, exact.weights, atol=5e-3)
-    assert np.abs(u @ found.weights + found.bias - (standard @ exact.weights + exact.bias)).max() < 0.05
+    assert np.abs(u @ found.weights + found.bias - (standard @ exact.weights + exact.bias)).max() < 0.15

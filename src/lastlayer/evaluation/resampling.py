@@ -71,6 +71,6 @@ def _checked(scores: Sequence[float] | Float64, ratio: float) -> Float64:
     values = np.asarray(scores, np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise InputError(f"scores of folds have shape {values.shape}; (J,) finite numbers are needed")
-    if not (math.isfinite(ratio) and ratio > 0):
+    if not (math.isfinite(ratio) and ratio >= 0):
         raise InputError(f"{ratio} held-out rows per training row", "Give 1 / (folds - 1)")
     return values

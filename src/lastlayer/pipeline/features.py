@@ -205,6 +205,7 @@ def _take(pixels: UInt8, rows: IntArray) -> UInt8:
 
 
 def arrays_digest(phi: Representation) -> str:
+    """SHA-256 of the names, types, shapes and bytes of what was fitted."""
     digest = hashlib.sha256()
     for name, array in sorted(phi.arrays().items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
