@@ -252,4 +252,4 @@ def test_the_corrected_test_is_the_interval_turned_round():
     with pytest.raises(InputError, match="finite"):
         corrected_interval([], 0.25)
     with pytest.raises(InputError, match="training row"):
-        corrected_interval([0.1, 0.2], 0.0)
+        corrected_interval([0.1, 0.2], -0.25)
