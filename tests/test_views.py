@@ -15,8 +15,9 @@ from lastlayer.model import Model
 from lastlayer.pipeline.features import extract
 from lastlayer.pipeline.learn import Examples, learn
 from lastlayer.pipeline.mirrored import mirror_pairs, parted, tie
+from lastlayer.pipeline.preparing import prepare
 from lastlayer.pipeline.settings import Execution, TrainSettings
-from lastlayer.pipeline.training import prepare, run_training
+from lastlayer.pipeline.training import run_training
 from lastlayer.representations import FeatureCache, Standardised, parse_phi
 from lastlayer.representations.specs import from_spec, to_spec
 from lastlayer.representations.views import Averaged, Views, view
@@ -210,7 +211,7 @@ def test_mirror_images_stay_on_one_side_of_the_split(tmp_path: Path) -> None:
 
 def test_mirror_images_that_the_data_part_are_told() -> None:
     from lastlayer.pipeline.observer import SILENT_OBSERVER
-    from lastlayer.pipeline.training import Clock
+    from lastlayer.pipeline.preparing import Clock
 
     X, y = mirrored_data()
     execution = Execution(use_cache=False)

@@ -54,8 +54,9 @@ def command(data: str | None, config: Path | None, as_json: bool, **values: Any)
     """
     from lastlayer.cli.console import ConsoleObserver, print_json
     from lastlayer.cli.scores import print_outcome
+    from lastlayer.pipeline.preparing import StrictError
     from lastlayer.pipeline.settings import parse_Cs
-    from lastlayer.pipeline.training import StrictError, run_training
+    from lastlayer.pipeline.training import run_training
     from lastlayer.pipeline.write_run import settings_from_config
 
     how = execution(values)

@@ -18,9 +18,9 @@ from lastlayer.pipeline.settings import Execution, TrainSettings
 
 if TYPE_CHECKING:
     from lastlayer.data.near_duplicates import NearDuplicates
+    from lastlayer.pipeline.preparing import Prepared
     from lastlayer.pipeline.shortcuts import FoundShortcuts
     from lastlayer.pipeline.suspects import Suspects
-    from lastlayer.pipeline.training import Prepared
     from lastlayer.representations.cache import FeatureCache
 
 SEVERITY = (
@@ -190,7 +190,7 @@ def run_check(
     labels_suspect : Path, optional
         Where to write them as a table; asks for the label check.
     """
-    from lastlayer.pipeline.training import Clock, open_cache, prepare
+    from lastlayer.pipeline.preparing import Clock, open_cache, prepare
 
     execution = execution or Execution()
     held = _Held(observer)

@@ -19,9 +19,9 @@ from lastlayer.pipeline.evaluating import match_classes
 from lastlayer.pipeline.features import ALONE, FeatureSource, arrays_digest
 from lastlayer.pipeline.imaging import decode
 from lastlayer.pipeline.learn import class_weights
+from lastlayer.pipeline.preparing import open_cache
 from lastlayer.pipeline.run import Run
 from lastlayer.pipeline.settings import Execution
-from lastlayer.pipeline.training import open_cache
 from lastlayer.representations.standardise import Standardised
 from lastlayer.representations.views import Averaged, Views, mean_of
 

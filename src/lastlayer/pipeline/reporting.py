@@ -18,7 +18,7 @@ from lastlayer.report import Mistake, PathRow, ReportData, TemplateImages, rende
 
 if TYPE_CHECKING:
     from lastlayer.pipeline.learn import Learned
-    from lastlayer.pipeline.training import Clock
+    from lastlayer.pipeline.preparing import Clock
     from lastlayer.pipeline.write_run import Outcome
 
 MOST_MISTAKES = 60

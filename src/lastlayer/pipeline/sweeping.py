@@ -24,6 +24,7 @@ from lastlayer.data.decoding import Decoded
 from lastlayer.pipeline.features import extract
 from lastlayer.pipeline.imaging import FormatChoice, choose_format, decode
 from lastlayer.pipeline.observer import SILENT_OBSERVER, Observer
+from lastlayer.pipeline.preparing import Clock, Prepared, absolute_paths, absolute_phi, open_cache, prepare
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.settings import HEADS, Execution
 from lastlayer.pipeline.sweep_choice import (
@@ -37,7 +38,6 @@ from lastlayer.pipeline.sweep_choice import (
 )
 from lastlayer.pipeline.sweep_folds import Problem, fold_table, out_of_fold
 from lastlayer.pipeline.sweep_settings import SweepSettings
-from lastlayer.pipeline.training import Clock, Prepared, absolute_paths, absolute_phi, open_cache, prepare
 from lastlayer.pipeline.write_sweep import SweepOutcome, write_sweep
 from lastlayer.representations.cache import FeatureCache
 from lastlayer.representations.specs import base_names, parse_phi

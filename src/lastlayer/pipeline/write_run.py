@@ -28,7 +28,7 @@ from lastlayer.pipeline.settings import Execution, TrainSettings, settings_from
 
 if TYPE_CHECKING:
     from lastlayer.pipeline.features import Features
-    from lastlayer.pipeline.training import Clock, Prepared
+    from lastlayer.pipeline.preparing import Clock, Prepared
 
 SCHEMA_VERSION = 1
 

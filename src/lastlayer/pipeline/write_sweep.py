@@ -30,7 +30,7 @@ from lastlayer.pipeline.sweep_settings import SweepSettings
 from lastlayer.report import PathRow, ReportData, render_report
 
 if TYPE_CHECKING:
-    from lastlayer.pipeline.training import Clock, Prepared
+    from lastlayer.pipeline.preparing import Clock, Prepared
 
 SCHEMA_VERSION = 1
 OOF, NESTED = "cross-validation", "nested"
