@@ -1,10 +1,12 @@
 """Patch features and a linear classifier: how far one goes without backpropagation in so many minutes.
 
-    python experiments/patch_features.py DATA [--phi TEXT] [--flipped TEXT] [--C 1e-3 …] [--test] [--out JSON]
+    python experiments/patch_features.py DATA [--phi TEXT] [--flipped TEXT] [--C 1e-3 …] [--views shift=1]
+        [--test] [--out JSON]
 
 DATA is a folder with train/CLASS/* and test/CLASS/*. Without --test nothing of the test images is read: φ is fitted on
 the training images but for the last tenth of each class, λ is chosen on that tenth, and its score printed. With --test
-the weights are fitted again on all training images at the chosen C, and the test images are scored, once.
+the weights are fitted again on all training images at the chosen C, and the test images are scored, once. With --views
+scores of held-out and test images are averaged over these views; their features are computed for each.
 
 Features are kept as bytes (`representations.compact`), a quarter of float32's memory.
 """
@@ -81,12 +83,25 @@ def as_bytes(phi: Representation, rounded: Rounded, X: np.ndarray) -> np.ndarray
     return out
 
 
+def seen_scores(
+    phi: Representation, rounded: Rounded, X: np.ndarray, views: Views, W: np.ndarray, b: np.ndarray
+) -> np.ndarray:
+    """Scores of X, averaged over the views."""
+    total = np.zeros((len(X), W.shape[1]))
+    for seen in views.of(X):
+        total += scores(as_bytes(phi, rounded, np.ascontiguousarray(seen)), W, b)
+    return total / len(views)
+
+
 def right(z: np.ndarray, y: np.ndarray) -> Proportion:
     return Proportion(int((z.argmax(axis=1) == y).sum()), len(y))
 
 
-def run(data: Path, text: str, Cs: Sequence[float], seed: int, test: bool, flipped: str = "") -> dict[str, object]:
+def run(
+    data: Path, text: str, Cs: Sequence[float], seed: int, test: bool, flipped: str = "", views: str = ""
+) -> dict[str, object]:
     """One φ, chosen λ, and what came of it."""
+    looks = Views.parse(views)
     clock = Clock()
     X, y = read(data, "train")
     clock.lap("decode")
@@ -121,13 +136,20 @@ def run(data: Path, text: str, Cs: Sequence[float], seed: int, test: bool, flipp
         "validation": str(Proportion(*best.val_accuracy)),
         "path": [(p.C * STEPS**2, p.val_accuracy, p.val_loss) for p in path.points],
     }
+    if len(looks) > 1:
+        W, b = path.solution.W, path.solution.b
+        found |= {
+            "views": views,
+            "validation_views": str(right(seen_scores(phi, rounded, X[val], looks, W, b), y[val])),
+        }
+        clock.lap("views")
     if test:
         fit = fit_linear(
             U, t, classes, l2=1 / (best.C * len(t)), tol=0.1, gap=1e-4, start=(path.solution.W, path.solution.b)
         )
         clock.lap("refit")
         X_test, y_test = read(data, "test")
-        found["test"] = str(right(scores(as_bytes(phi, rounded, X_test), fit.weights, fit.bias), y_test))
+        found["test"] = str(right(seen_scores(phi, rounded, X_test, looks, fit.weights, fit.bias), y_test))
         clock.lap("test")
     found |= {"seconds": clock.seconds, "total": round(time.perf_counter() - clock.start, 1)}
     return found
@@ -139,11 +161,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--phi", default="patches:filters=4096")
     parser.add_argument("--C", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2, 3e-2])
     parser.add_argument("--flipped", default="", help="a further φ, averaged over each image and its mirror image")
+    parser.add_argument("--views", default="", help="views whose scores are averaged: flip, shift=1 or both")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
-    found = run(given.data, given.phi, given.C, given.seed, given.test, given.flipped)
+    found = run(given.data, given.phi, given.C, given.seed, given.test, given.flipped, given.views)
     found["environment"] = environment()
     print({name: value for name, value in found.items() if name != "environment"})
     if given.out:

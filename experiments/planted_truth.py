@@ -1,18 +1,21 @@
 """Which planted faults are found: wrong labels, copies across a split, a mark that gives the class away.
 
-    python experiments/planted_truth.py [--out DIR] [--data NAME=FOLDER ...] [--images N]
+    python experiments/planted_truth.py [--out DIR] [--data NAME=FOLDER ...] [--images N] [--only PART ...]
 
 FOLDER has class folders (of its train and test sides only train is used); without --data the digits of scikit-learn.
+PART is labels, copies or marks; all of them when it is not given.
 
 Wrong labels: 5% are changed to another class. `find_label_issues` sees the out-of-fold probabilities of the
 cross-validation that chose C; so does cleanlab, where it is installed. Copies: images saved again as JPEG, resized,
 moved by a pixel or made brighter. Mark: a coloured corner, another colour for each class, or on one class alone. All is
-also looked for where none was planted. No threshold was chosen on the digits or on test images of MNIST and CIFAR-10.
+also looked for where none was planted. Copies are put on the other side of a split, and the split that `train` would
+draw must hold none on two sides. No threshold was chosen on the digits or on test images of MNIST and CIFAR-10.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import sys
 import time
@@ -29,6 +32,7 @@ from lastlayer.data.dataset import Dataset
 from lastlayer.data.images import ImageFormat
 from lastlayer.data.near_duplicates import find_near_duplicates
 from lastlayer.data.sources import open_dataset
+from lastlayer.data.splits import make_split
 from lastlayer.evaluation.label_issues import find_label_issues, normalised_margin
 from lastlayer.evaluation.shortcut_checks import region_shortcuts
 from lastlayer.evaluation.shortcuts import draw_folds
@@ -38,6 +42,7 @@ from lastlayer.representations.specs import parse_phi
 SHARE = 0.05
 COPIES = 40  # of each kind
 SEED = 0
+PARTS = ("labels", "copies", "marks")
 
 
 class Images(NamedTuple):
@@ -173,7 +178,10 @@ def _cleanlab(data: str, given: np.ndarray, p: np.ndarray, wrong: np.ndarray) ->
 
 
 def copies_found(images: Images) -> tuple[list[Copies], float]:
-    """Copies of every kind put beside the images; and images called copies where none were planted."""
+    """Copies of every kind put beside the images; and images called copies where none were planted.
+
+    Then the split is drawn with the groups found: how many planted pairs lie on two sides, and how many without them.
+    """
     rng = np.random.default_rng(SEED)
     source = rng.choice(len(images.labels), COPIES * len(CHANGES), replace=False)
     made = [change(images.pixels[row]) for row, change in zip(source, np.repeat(list(CHANGES.values()), COPIES))]
@@ -187,7 +195,25 @@ def copies_found(images: Images) -> tuple[list[Copies], float]:
         Copies(images.name, name, COPIES, int(hit[COPIES * k : COPIES * (k + 1)].sum()))
         for k, name in enumerate(CHANGES)
     ]
-    return [*rows, Copies(images.name, "none planted: called copies", 0, int((clean.group >= 0).sum()))], seconds
+    rows += [Copies(images.name, "none planted: called copies", 0, int((clean.group >= 0).sum()))]
+    both = np.concatenate([images.labels, images.labels[source]])
+    for name, groups in (("parted by a split drawn without groups", None), ("parted by the split of train", near)):
+        rows.append(Copies(images.name, name, len(source), _parted(both, pixels, groups, source)))
+    return rows, seconds
+
+
+def _parted(labels: np.ndarray, pixels: np.ndarray, groups: np.ndarray | None, source: np.ndarray) -> int:
+    """Planted pairs on two sides of a 70/15/15 split."""
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in pixels]
+    split, _ = make_split(
+        labels.astype(np.int32),
+        np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+        given=np.zeros(len(labels), np.uint8),
+        groups=groups,
+        readable=np.ones(len(labels), bool),
+        seed=SEED,
+    )
+    return int((split.side[source] != split.side[len(labels) - len(source) :]).sum())
 
 
 def marks_found(images: Images) -> list[Marks]:
@@ -230,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"), help="folder for figures")
     parser.add_argument("--data", action="append", default=[], help="NAME=FOLDER, may be repeated")
     parser.add_argument("--images", type=int, default=60_000, help="most images of each")
+    parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be repeated [all]")
     asked = parser.parse_args(argv)
     asked.out.mkdir(parents=True, exist_ok=True)
     sources = [pair.split("=", 1) for pair in asked.data] or [["digits", "demo:digits"]]
@@ -237,18 +264,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels: list[Labels] = []
     copies: list[Copies] = []
     marks: list[Marks] = []
+    parts = asked.only or PARTS
     for name, source in sources:
         images = load(name, source, asked.images)
-        rows, order, _ = labels_found(images)
-        labels += rows
-        curves[name] = np.cumsum(order) / order.sum()
-        found, seconds = copies_found(images)
-        copies += found
-        print(f"{name}: {len(images.labels):,} images, near duplicates looked for in {seconds:.1f} s")
-        marks += marks_found(images)
+        if "labels" in parts:
+            rows, order, _ = labels_found(images)
+            labels += rows
+            curves[name] = np.cumsum(order) / order.sum()
+        if "copies" in parts:
+            found, seconds = copies_found(images)
+            copies += found
+            print(f"{name}: {len(images.labels):,} images, near duplicates looked for in {seconds:.1f} s")
+        if "marks" in parts:
+            marks += marks_found(images)
     for rows, head in ((labels, Labels._fields), (copies, Copies._fields), (marks, Marks._fields)):
-        print("\n" + show.table(head, rows))
-    show.save(_figure(curves), asked.out, "planted_truth")
+        if rows:
+            print("\n" + show.table(head, rows))
+    if curves:
+        show.save(_figure(curves), asked.out, "planted_truth")
     return 0
 
 

@@ -8,7 +8,22 @@ import numpy as np
 
 from lastlayer._codes import Problem
 from lastlayer.evaluation import Baseline, Proportion, evaluate_scores, majority
-from lastlayer.report import Mistake, PathRow, ReportData, Setting
+from lastlayer.evaluation.calibration import calibration_error
+from lastlayer.evaluation.intervals import Estimate
+from lastlayer.evaluation.learning_curve import learning_curve_of
+from lastlayer.report import (
+    Abstaining,
+    Calibration,
+    Doubt,
+    Epoch,
+    Mistake,
+    Near,
+    PathRow,
+    ReportData,
+    Setting,
+    Suspects,
+    Training,
+)
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -58,7 +73,35 @@ def report_data(class_names=("cat", "dog", "fox"), N=120, side=12, channels=3, s
         PathRow(10.0**e, 10.0**-e / N, 1.2 - 0.1 * e, Proportion(N // 2 + 3 * e, N), 1.0 + 0.05 * e * e, 9, 0.25, e < 2)
         for e in range(-3, 4)
     ]
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    quality = calibration_error(confidence, right)
+    loss = Estimate(1.0, 0.9, 1.1, "bootstrap")
+    doubts = tuple(Doubt(names[i], int(y[i]), int(p[i].argmax()), 0.1, 0.8, pixels[i]) for i in wrong[:20].tolist())
+    sizes = (10, 20, 40, 80)
+    answers = [rng.random((3 if n < 80 else 1, N)) < 0.9 - n**-0.5 for n in sizes]
     data = ReportData(
+        suspects=Suspects(doubts, len(doubts), N, 7, Proportion(N - len(wrong), N), "Judged by folds."),
+        unsure=doubts[:5],
+        calibration=Calibration(quality, loss, quality, loss, 1.25, "40 validation images"),
+        abstaining=Abstaining(
+            (0.25, 0.5, 0.75, 1.0),
+            (0.0, 0.1, 0.2, 0.3),
+            Estimate(0.1, 0.05, 0.15, "bootstrap"),
+            N,
+            0.4,
+            0.9,
+            Proportion(N // 2, N),
+            Proportion(N // 3, N // 2),
+        ),
+        learning_curve=learning_curve_of(sizes, answers, y, np.full(K, 80 // K), setting="ridge, 3 draws"),
+        training=Training(
+            tuple(Epoch(e, 2.0 / e, 2.1 / e, 0.5 + 0.05 * e, 0.1) for e in range(1, 6)),
+            4,
+            "epochs",
+            ("conv1  8x8",),
+            (pixels[0][:5, :5], pixels[1][:5, :5]),
+        ),
+        near_note="Nearest by cosine similarity.",
         title="train-001",
         command="lastlayer train ./photos",
         created="2025-01-31 12:00",
@@ -79,7 +122,15 @@ def report_data(class_names=("cat", "dog", "fox"), N=120, side=12, channels=3, s
         chosen=3,
         templates=(Pictures("pixels", "blue raises", rng.random((K, side, side, 3)).astype(np.float32)),),
         mistakes=[
-            Mistake(names[i], int(y[i]), int(p[i].argmax()), float(p[i].max()), float(p[i, y[i]]), pixels[i])
+            Mistake(
+                names[i],
+                int(y[i]),
+                int(p[i].argmax()),
+                float(p[i].max()),
+                float(p[i, y[i]]),
+                pixels[i],
+                (Near(names[0], 0, 0.9, pixels[0]), Near(names[1], 1 % K, 0.8, pixels[1])),
+            )
             for i in wrong[:60].tolist()
         ],
         confusion_images=cells,
@@ -104,10 +155,16 @@ def hostile_data():
         layout=bad,
         description=bad,
         selection=bad,
+        near_note=bad,
+        suspects=replace(data.suspects, how=bad, rows=[d._replace(name=bad) for d in data.suspects.rows]),
+        unsure=[d._replace(name=bad) for d in data.unsure],
+        calibration=replace(data.calibration, fitted_on=bad),
+        learning_curve=replace(data.learning_curve, setting=bad),
+        training=replace(data.training, stop_reason=bad, layers=HOSTILE),
         plan=[Setting(text, text, text) for text in HOSTILE],
         baselines=[Baseline(bad, Proportion(1, 2), bad)],
         templates=[replace(data.templates[0], kind=bad, note=bad)],
-        mistakes=[m._replace(name=bad) if hasattr(m, "_replace") else replace(m, name=bad) for m in data.mistakes],
+        mistakes=[replace(m, name=bad, near=[n._replace(name=bad) for n in m.near]) for m in data.mistakes],
         confusion_images={
             cell: [(bad, picture) for _, picture in pictures] for cell, pictures in data.confusion_images.items()
         },

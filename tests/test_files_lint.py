@@ -32,7 +32,8 @@ SHUTIL_READERS = {"rmtree", "which", "disk_usage", "get_terminal_size"}
 HARMLESS = {"shutil": SHUTIL_READERS, "tempfile": {"TemporaryFile"}}  # a file without a name is no file
 OTHER_OPENERS = {"Image", "pil", "webbrowser", "archive"}
 MODULES_WITH_OPEN = {"io", "os", "gzip", "bz2", "lzma", "zipfile", "tarfile"}
-FOLDER_RENAMES = {"pipeline/run.py"}  # a finished run folder gets its name
+# a finished run folder gets its name; what a killed training left is put aside
+FOLDER_RENAMES = {"pipeline/run.py", "pipeline/network_unfinished.py"}
 BAD_CALLS = {"eval", "exec", "compile", "__import__", "execfile", "read_pickle"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from lastlayer import InputError
 from lastlayer._progress import SILENT, Progress, Task
 from lastlayer.cli.app import run
 from lastlayer.cli.sweep_scores import sweep_lines
+from lastlayer.evaluation.resampling import corrected_interval
 from lastlayer.pipeline import toml
 from lastlayer.pipeline.settings import Execution, TrainSettings
 from lastlayer.pipeline.sweep_choice import (
@@ -80,12 +82,17 @@ def test_table_has_the_shape_of_the_design(place: tuple[Path, str, str]) -> None
     lines = out.splitlines()
     assert "test split (9) set aside and not touched · 39 images · 3 folds, stratified" in out
     start = next(i for i, line in enumerate(lines) if line.startswith("phi"))
-    assert re.fullmatch(r"phi +dim +C  CV accuracy \(mean ± s\.d\. of 3 folds\) +fit/fold", lines[start]), lines[start]
-    row = r"{} +{} +(0\.001|0\.1|10)  \d+\.\d ± \d+\.\d +[\d.]+ m?s(  ← chosen)?"
+    head = r"phi +dim +C  CV accuracy \(mean ± s\.d\. of 3 folds\)  95%, corrected  fit/fold"
+    assert re.fullmatch(head, lines[start]), lines[start]
+    row = r"{} +{} +(0\.001|0\.1|10)  \d+\.\d ± \d+\.\d +(\[[\d.]+, [\d.]+\])? +[\d.]+ m?s(  ← chosen)?"
     assert re.fullmatch(row.format("pixels:size=4", 48), lines[start + 1]), lines[start + 1]
     assert re.fullmatch(row.format("colour:bins=2", r"\d+"), lines[start + 2]), lines[start + 2]
     assert out.count("← chosen") == 1
-    assert re.search(r'^nested estimate of "choose then fit": \d+\.\d ± \d+\.\d      \((cost of|choosing)', out, re.M)
+    assert re.search(
+        r'^nested estimate of "choose then fit": \d+\.\d ± \d+\.\d( \[[\d.]+, [\d.]+\])?      \((cost of|choosing)',
+        out,
+        re.M,
+    )
     assert re.search(r"^within noise of the best: .+\.$", out, re.M)
     assert re.search(r"^Learning curve: .* points from doubling data, .*\.$", out, re.M)
     assert lines[-1] == "runs/all/report.html   refit: lastlayer train --config runs/all/best.toml"
@@ -96,7 +103,7 @@ def test_files_and_their_content(place: tuple[Path, str, str]) -> None:
     root, _, _ = place
     folder = root / "runs" / "all"
     assert {path.name for path in folder.iterdir()} == {
-        *("sweep.json", "best.toml", "split.csv", "report.html", "env.json", "log.jsonl")
+        *("sweep.json", "best.toml", "split.csv", "report.html", "report.safetensors", "env.json", "log.jsonl")
     }
     found = document(root)
     assert found["test"] == {"n": 9, "touched": False}
@@ -104,8 +111,17 @@ def test_files_and_their_content(place: tuple[Path, str, str]) -> None:
         accuracy = [fold["k"] / fold["n"] for fold in row["folds"]]
         assert row["accuracy"]["mean"] == pytest.approx(np.mean(accuracy))
         assert row["accuracy"]["sd"] == pytest.approx(np.std(accuracy, ddof=1))
+        expected = corrected_interval(accuracy, 13 / 26)
+        found_interval = row["accuracy"]["interval"]
+        if expected.low == expected.high:
+            assert found_interval["low"] is None and found_interval["high"] is None
+        else:
+            assert found_interval["low"] == pytest.approx(max(0.0, expected.low))
+            assert found_interval["high"] == pytest.approx(min(1.0, expected.high))
         assert sum(fold["n"] for fold in row["folds"]) == 39
         assert [point["C"] for point in row["path"]] == [0.001, 0.1, 10.0]
+    inner = found["nested"]["accuracy"]
+    assert set(inner) == {"mean", "sd", "interval"} and inner["interval"]["value"] == pytest.approx(inner["mean"])
     assert len(found["nested"]["chosen"]) == 3 and found["nested"]["pooled"]["n"] == 39
     assert [round(point["share"], 2) for point in found["learning_curve"]["points"]][-1] == 0.67
     report = (folder / "report.html").read_text(encoding="utf-8")
@@ -242,6 +258,24 @@ def test_corrected_t_test_against_scipy() -> None:
     assert corrected_t_test(gaps, 0.25) > corrected_t_test(gaps, 0.0), "shared training rows widen the noise"
     assert corrected_t_test(np.zeros(5), 0.25) == 1.0
     assert corrected_t_test(np.full(5, 0.1), 0.25) == 0.0
+
+
+def test_the_interval_does_not_shrink_to_nothing_with_repeats() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 60)
+    Z = (rng.standard_normal((60, 3)) + y[:, None]).astype(np.float32)
+    problem = Problem(Z, y, 2, "cross_entropy", "", True)
+    tables = tuple(fold_table(problem, (0.1,), make_folds(y, 5, seed=seed)) for seed in range(20))
+    once, often = Candidate("a", 3, tables[:1]), Candidate("a", 3, tables)
+    assert often.ratio == pytest.approx(0.25) and often.accuracies.shape == (100,)
+    width = often.interval.high - often.interval.low
+    plain = 2 * 1.984 * often.sd / 10  # what 100 experiments would give
+    assert width == pytest.approx(plain * np.sqrt(1 + 100 * 0.25), rel=1e-3)
+    assert once.interval.low < often.mean < once.interval.high
+    perfect = dataclasses.replace(tables[0], right=np.tile(tables[0].sizes[:, None], (1, 1)))
+    assert np.isnan(Candidate("b", 3, (perfect,)).interval.high)  # equal folds tell no spread
+    nearly = dataclasses.replace(perfect, right=perfect.right - np.eye(5, dtype=np.int64)[:, :1])
+    assert Candidate("c", 3, (nearly,)).interval.high == 1.0  # never beyond what can be
 
 
 def test_nested_estimate_of_noise_pays_for_the_choice() -> None:

@@ -23,8 +23,8 @@ from lastlayer.pipeline.training import run_training
 from small_photos import CLASSES, make_folder, picture
 
 FILES = set(
-    "config.toml env.json held_out.safetensors log.jsonl metrics.json model.safetensors "
-    "predictions.csv report.html split.csv".split()
+    "config.toml decisions.json distance.safetensors env.json held_out.safetensors log.jsonl metrics.json "
+    "model.safetensors predictions.csv report.html report.safetensors split.csv".split()
 )
 
 

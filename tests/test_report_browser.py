@@ -10,8 +10,19 @@ import pytest
 from PIL import Image
 
 from chromium_driver import Browser, executable
-from lastlayer.report import render_report
-from report_fixtures import hostile_data, report_data
+from lastlayer.evaluation import Proportion
+from lastlayer.report import (
+    ClassPair,
+    ComparedPair,
+    ComparedRun,
+    ComparisonData,
+    Differs,
+    figure_files,
+    render_comparison,
+    render_report,
+)
+from lastlayer.report.thumbnails import pictures
+from report_fixtures import HOSTILE, hostile_data, report_data
 
 PROGRAM = executable()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
@@ -19,6 +30,17 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this mac
 DIGITS = tuple("0123456789")
 MANY = tuple(f"class {k}" for k in range(40))
 OPEN = "document.getElementById('viewer').open"
+
+
+def compared():
+    """A comparison of runs with hostile names."""
+    bad = "".join(HOSTILE)
+    shown = [pixmap for _, pixmap in pictures(report_data())[:8]]
+    only = tuple(Differs(bad, bad, bad, bad, pixmap) for pixmap in (*shown, None))
+    pair = ComparedPair(bad, bad, "+1", "exact McNemar", "0.5", "0.5", bad, "", 40, 9, 9, 2, (only, only),
+                        [ClassPair(bad, Proportion(9, 30), Proportion(12, 30))] * 2)  # fmt: skip
+    run = ComparedRun(bad, Proportion(49, 60), "82%", 2)
+    return ComparisonData("accuracy", "test", 60, "name", "now", bad, (run, run), (pair,))
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +53,7 @@ def folder(tmp_path_factory):
     }
     for name, data in reports.items():
         (folder / f"{name}.html").write_text(render_report(data), encoding="utf-8")
+    (folder / "compared.html").write_text(render_comparison(compared()), encoding="utf-8")
     planted = render_report(report_data()).replace(
         "<main", "<img src='https://example.invalid/x.png'><p onclick='1' style='color:red'></p><script>1</script><main"
     )
@@ -50,7 +73,7 @@ def open_report(browser, folder, name):
     browser.open((folder / f"{name}.html").as_uri())
 
 
-@pytest.mark.parametrize("name", ["digits", "many", "hostile"])
+@pytest.mark.parametrize("name", ["digits", "many", "hostile", "compared"])
 def test_console_is_silent_and_no_request_leaves_the_file(browser, folder, name):
     open_report(browser, folder, name)
     assert browser.run("Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)")
@@ -113,7 +136,7 @@ def test_the_table_of_classes_sorts_both_ways(browser, folder):
     assert [int(v) for v in _column(browser, 0)] == list(range(10))
 
 
-@pytest.mark.parametrize("name", ["digits", "many", "hostile"])
+@pytest.mark.parametrize("name", ["digits", "many", "hostile", "compared"])
 @pytest.mark.parametrize("width", [320, 400, 1200])
 def test_no_sideways_scrolling_at_any_width(browser, folder, name, width):
     open_report(browser, folder, name)
@@ -148,3 +171,32 @@ def test_prints_and_folds_up_again(browser, folder):
     before = browser.run(opened)
     assert browser.pdf().startswith(b"%PDF")
     assert browser.run(opened) == before
+
+
+def test_every_cell_that_holds_images_opens_them_the_right_answers_too(browser, folder):
+    open_report(browser, folder, "digits")
+    cells = "document.querySelectorAll('.matrix tbody td:not(.sum)')"
+    assert browser.run(
+        f"Array.from({cells}).every(c => !Number(c.textContent) || c.className[0] == 'd' || c.querySelector('a'))"
+    )
+    browser.run("document.querySelector('.matrix td.o5 a, .matrix td.o10 a, .matrix td a').click()")
+    assert browser.run(OPEN)
+
+
+def test_a_mark_of_the_large_matrix_opens_its_pictures(browser, folder):
+    open_report(browser, folder, "many")
+    click = "new MouseEvent('click', {bubbles: true, cancelable: true})"
+    browser.run(f"document.querySelector('svg a[data-gallery]').dispatchEvent({click})")
+    assert browser.run(OPEN)
+    assert browser.run("document.querySelectorAll('#viewer img').length") > 0
+    browser.run("document.getElementById('viewer-close').click()")
+    assert not browser.run(OPEN)
+
+
+def test_figure_files_draw_on_their_own(browser, tmp_path):
+    for name, content in figure_files(report_data()).items():
+        (tmp_path / name).write_bytes(content)
+        browser.open((tmp_path / name).as_uri())
+        assert browser.complaints() == []
+        if name.endswith(".svg"):
+            assert browser.run("document.querySelector('text').getBoundingClientRect().width") > 5

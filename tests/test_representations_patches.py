@@ -10,9 +10,10 @@ import pytest
 from lastlayer._arrays import InputError
 from lastlayer.representations import patches, specs
 from lastlayer.representations.patch_dictionary import choose_filters
+from lastlayer.representations.patch_encoding import TILE
 from lastlayer.representations.patch_pooling import bin_ends, pooling, region_weights
 from lastlayer.representations.patch_whitening import Whitening, mirrored_columns, sample_patches
-from lastlayer.representations.patches import TILE, Patches
+from lastlayer.representations.patches import Patches
 from lastlayer.selection.fit import fit_linear
 
 CASES = [

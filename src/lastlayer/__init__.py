@@ -12,6 +12,7 @@ The whole program is one equation, and the folders are its symbols::
     Σᵢ         the mean over the data            lastlayer/objective/
     argmin     how the minimum is found          lastlayer/solvers/
     λ          how it is chosen                  lastlayer/selection/
+    f          φ and W learned together, f = f_L ∘ … ∘ f_1    lastlayer/networks/
 
 Around it: `lastlayer.evaluation` (scores with intervals), `lastlayer.report` (the HTML report),
 `lastlayer.estimators` (the scikit-learn facade), `lastlayer.model` (the saved classifier) and
@@ -19,7 +20,8 @@ Around it: `lastlayer.evaluation` (scores with intervals), `lastlayer.report` (t
 
 >>> import lastlayer
 >>> sorted(name for name in dir(lastlayer) if name.islower())
-['check', 'check_gradient', 'compare', 'evaluate', 'load', 'predict', 'probe', 'sweep', 'train']
+['check', 'check_gradient', 'compare', 'evaluate', 'load', 'predict', 'probe', 'suggest', 'sweep',
+ 'train']
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ _PUBLIC = {
     "LinearSVC": "lastlayer.estimators",
     "LogisticRegression": "lastlayer.estimators",
     "LogisticRegressionCV": "lastlayer.estimators",
+    "NetworkClassifier": "lastlayer.estimators",
     "PairwiseClassifier": "lastlayer.estimators",
     "Perceptron": "lastlayer.estimators",
     "Model": "lastlayer.model",
@@ -53,6 +56,7 @@ _PUBLIC = {
     "load": "lastlayer.pipeline",
     "predict": "lastlayer.pipeline",
     "probe": "lastlayer.pipeline",
+    "suggest": "lastlayer.pipeline",
     "sweep": "lastlayer.pipeline",
     "train": "lastlayer.pipeline",
 }
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from lastlayer.estimators import LinearSVC as LinearSVC
     from lastlayer.estimators import LogisticRegression as LogisticRegression
     from lastlayer.estimators import LogisticRegressionCV as LogisticRegressionCV
+    from lastlayer.estimators import NetworkClassifier as NetworkClassifier
     from lastlayer.estimators import PairwiseClassifier as PairwiseClassifier
     from lastlayer.estimators import Perceptron as Perceptron
     from lastlayer.estimators import Ridge as Ridge
@@ -81,6 +86,7 @@ if TYPE_CHECKING:
     from lastlayer.pipeline import load as load
     from lastlayer.pipeline import predict as predict
     from lastlayer.pipeline import probe as probe
+    from lastlayer.pipeline import suggest as suggest
     from lastlayer.pipeline import sweep as sweep
     from lastlayer.pipeline import train as train
     from lastlayer.solvers import check_gradient as check_gradient

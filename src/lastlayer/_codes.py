@@ -47,6 +47,7 @@ CODES: dict[str, Code] = {
     "LL040": Code("Solver not converged; the gradient norm is given", "Raise `--max-iter`, standardise, or raise the regularisation"),
     "LL041": Code("Best C at the edge of its grid", "Widen `--C`"),
     "LL042": Code("Loss diverged; last good weights kept", "Lower the learning rate"),
+    "LL043": Code("Every unit of a layer is dead; last good weights kept", "Lower the learning rate, or use leaky_relu"),
     "LL050": Code("Export parity failed (exit code 5)", "Raise `--tol` knowingly, or choose another format", True),
     "LL060": Code("An optional extra is missing", "pip install 'lastlayer[NAME]'", True),
     "LL061": Code("Non-local host without token", "Give `--token`, or stay on 127.0.0.1", True),

@@ -24,8 +24,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "sweep": ("lastlayer.cli.sweep", "Compare representations by cross-validation; the test split is not touched."),
     "evaluate": ("lastlayer.cli.evaluate", "Score a trained model on its test split or on new data."),
     "compare": ("lastlayer.cli.compare", "Compare runs on the same images; say what is within noise."),
+    "report": ("lastlayer.cli.report", "Render the report of a run again: HTML, Markdown, or figures as files."),
     "predict": ("lastlayer.cli.predict", "Label images."),
     "explain": ("lastlayer.cli.explain", "Why an image gets its label; without images, what the classes look for."),
+    "suggest": ("lastlayer.cli.suggest", "Unlabelled images worth labelling next."),
     "info": ("lastlayer.cli.info", "What a run or model file holds."),
     "explain-code": ("lastlayer.cli.explain_code", "What a problem code such as LL007 means, and its mend."),
 }

@@ -20,14 +20,21 @@ import click
 @click.option("--split", default="", help="Split to compare on [the one that the runs quote].")
 @click.option("--reference", default="", metavar="RUN", help="Hold every run against this one [every pair].")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Also write the table in Markdown.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with pictures.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else there.")
 def command(
-    runs: tuple[str, ...], metric: str, split: str, reference: str, markdown: Path | None, as_json: bool
+    runs: tuple[str, ...],
+    metric: str,
+    split: str,
+    reference: str,
+    markdown: Path | None,
+    html: Path | None,
+    as_json: bool,
 ) -> int:
     """Compare RUNs that were scored on the same images, image by image.
 
     Says whether a difference is more than noise: exact McNemar for accuracy, a randomisation test for the other
-    metrics; with three runs or more, p-values are corrected by Holm.
+    metrics; with three runs or more, p-values are corrected by Holm. --html shows the images on which they differ.
     """
     from lastlayer import _files
     from lastlayer.cli.console import print_json
@@ -37,6 +44,11 @@ def command(
     comparison = run_comparison(runs, metric, split, reference)
     if markdown is not None:
         _files.write_text(markdown, comparison_markdown(comparison))
+    if html is not None:
+        from lastlayer.cli.options import command_line
+        from lastlayer.pipeline.write_comparison import comparison_html
+
+        _files.write_text(html, comparison_html(comparison, [Path(run) for run in runs], command_line()))
     if as_json:
         print_json(comparison.to_dict())
     else:

@@ -25,6 +25,8 @@ from lastlayer.cli.options import common, execution, run_folder
 @click.option("--split", type=click.Path(), help="A split.csv to reuse.")
 @click.option("--labels", type=click.Path(), help="CSV path,label that corrects labels.")
 @click.option("--group-by", help="Manifest column or file-name pattern; a group stays on one side.")
+@click.option("--near-dup/--no-near-dup", default=None, help="Keep near duplicates in one fold and on one side [yes].")
+@click.option("--unknown", metavar="NAME", help="Images of this class are of none, and left out [unknown].")
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh classes equally.")
 @click.option("--standardise/--no-standardise", default=None, help="Centre and scale features, fold by fold [yes].")
 @click.option("--seed", type=int, help="Seed of everything random [0].")

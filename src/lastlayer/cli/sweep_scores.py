@@ -16,6 +16,7 @@ def sweep_lines(document: dict[str, Any], folder: str) -> list[str]:
         "dim",
         "C (median)" if document["repeats"] > 1 else "C",
         f"CV accuracy (mean ± s.d. of {document['folds']} folds{repeats})",
+        "95%, corrected",
         "fit/fold",
         "",
     )
@@ -25,17 +26,20 @@ def sweep_lines(document: dict[str, Any], folder: str) -> list[str]:
             str(row["n_features"]),
             f"{row['C']:.3g}",
             _spread(row["accuracy"]),
+            _interval(row["accuracy"]),
             _seconds(row["seconds_per_fold"]),
             "← chosen" if row["chosen"] else "",
         )
         for row in document["rows"]
     ]
-    lines = ["", table(header, rows, right=[1, 2, 4])]
+    lines = ["", table(header, rows, right=[1, 2, 5])]
     nested = document["nested"]
     if nested is not None:
         cost = 100 * nested["cost_of_choosing"]
         price = f"cost of choosing: about {cost:.1f} points" if cost > 0 else "choosing cost nothing that shows"
-        lines.append(f'nested estimate of "choose then fit": {_spread(nested["accuracy"])}      ({price})')
+        score = f"{_spread(nested['accuracy'])} {_interval(nested['accuracy'])}".rstrip()
+        lines.append(f'nested estimate of "choose then fit": {score}      ({price})')
+    lines.append("intervals allow for folds and repeats sharing images (Nadeau & Bengio 2003)")
     if len(rows) > 1:
         lines.append(f"within noise of the best: {', '.join(document['within_noise']) or 'none'}.")
     lines += _curve_lines(document["learning_curve"])
@@ -59,8 +63,14 @@ def _curve_lines(curve: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _spread(accuracy: dict[str, float]) -> str:
+def _spread(accuracy: dict[str, Any]) -> str:
     return f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['sd']:.1f}"
+
+
+def _interval(accuracy: dict[str, Any]) -> str:
+    """The corrected interval; nothing where there is none."""
+    low, high = accuracy["interval"]["low"], accuracy["interval"]["high"]
+    return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _seconds(value: float) -> str:

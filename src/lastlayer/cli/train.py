@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,18 @@ from lastlayer.cli.options import common, execution, run_folder
 @click.option(
     "--phi",
     help="Representation: pixels, hog, colour, A+B, with parameters hog:cell=4,bins=9; onnx:FILE[#TENSOR], "
-    "torch:PACKAGE:FACTORY, timm:NAME, torchvision:NAME; auto: chosen on validation data [hog+colour].",
+    "torch:PACKAGE:FACTORY, timm:NAME, torchvision:NAME; auto: chosen on validation data [hog+colour]. A network to "
+    "train: mlp:300-100, lenet5, lenet5:modern, alexnet:32, convnet; or RUN, a trained one as it is.",
 )
-@click.option("--time-limit", type=float, help="Seconds in which --phi auto may try representations [60].")
-@click.option("--augment", metavar="VIEWS", help="Views of each training image to fit: flip, shift=1 or flip,shift=1.")
+@click.option(
+    "--time-limit", type=float, help="Seconds for --phi auto to try representations [60], or to train a network [none]."
+)
+@click.option(
+    "--augment",
+    metavar="VIEWS",
+    help="Views of each training image to fit: flip,shift=1. For a network: flip,shift=2,affine=10,elastic=4:34,"
+    "cutout=8, or none [the network's].",
+)
 @click.option("--views", metavar="VIEWS", help="Views over which an image's scores are averaged: flip,shift=1, say.")
 @click.option("--head", type=click.Choice(["logistic", "svm", "ridge", "perceptron"]), help="Last layer [logistic].")
 @click.option("--size", type=click.IntRange(1, 4096), help="Side in pixels of every image [from the images].")
@@ -34,9 +43,38 @@ from lastlayer.cli.options import common, execution, run_folder
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh classes equally.")
 @click.option("--standardise/--no-standardise", default=None, help="Centre and scale features [yes].")
 @click.option("--max-iter", type=int, help="Cap on solver iterations [1000].")
-@click.option("--epochs", type=int, help="Cap on perceptron epochs [20].")
+@click.option("--epochs", type=float, help="Epochs of a network [its own], or most of the perceptron [20].")
+@click.option("--batch-size", type=int, help="Images a step of a network [its own].")
+@click.option("--lr", metavar="RATE", help="Learning rate of a network, or find: by a range test [its own].")
+@click.option("--momentum", type=float, help="Momentum of a network's steps; β₁ of Adam [its own].")
+@click.option("--optimiser", type=click.Choice(["sgd", "adam"]), help="How a network steps [its own].")
+@click.option("--schedule", metavar="TEXT", help="Rate over the epochs: constant, cosine, step:every=30, … [its own].")
+@click.option(
+    "--weight-decay", type=float, help="Of a network while it is trained; --l2 is the last layer's [its own]."
+)
+@click.option("--label-smoothing", type=float, help="Share of a network's target spread over all classes [its own].")
+@click.option("--patience", type=click.IntRange(0), help="Epochs without a better validation score; 0: never stop.")
+@click.option("--device", metavar="NAME", help="Where a network is trained: auto, cpu, cuda [auto].")
+@click.option(
+    "--refit-last-layer",
+    type=click.Choice(["auto", "yes", "no"]),
+    help="Fit a network's last layer again exactly; auto: kept where it wins on validation data [auto].",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with the training of a network that was killed or interrupted.",
+)
 @click.option("--tol", type=float, help="Share of the objective a further step may still promise [1e-5].")
 @click.option("--max-pixels", type=int, help="Refuse larger images before decoding [25,000,000].")
+@click.option("--near-dup/--no-near-dup", default=None, help="Keep near duplicates on one side of the split [yes].")
+@click.option("--label-check/--no-label-check", default=None, help="Name labels in doubt: labels.suspect.csv [yes].")
+@click.option("--unknown", metavar="NAME", help="Images of this class are of none; they test abstention [unknown].")
+@click.option(
+    "--learning-curve", is_flag=True, default=None, help="Accuracy against the number of training images, and beyond."
+)
 @click.option("--seed", type=int, help="Seed of everything random [0].")
 @click.option("--strict", is_flag=True, default=None, help="Stop with exit code 4 at any problem of the data.")
 @click.option(
@@ -46,7 +84,7 @@ from lastlayer.cli.options import common, execution, run_folder
 )
 @run_folder
 @common
-def command(data: str | None, config: Path | None, as_json: bool, **values: Any) -> int:
+def command(data: str | None, config: Path | None, as_json: bool, resume: str | None, **values: Any) -> int:
     """Train on DATA: a folder of class folders, train/val/test folders, a manifest, arrays or demo:digits.
 
     Writes runs/train-NNN with report.html, model.safetensors, metrics.json, predictions.csv, split.csv,
@@ -59,7 +97,12 @@ def command(data: str | None, config: Path | None, as_json: bool, **values: Any)
     from lastlayer.pipeline.training import run_training
     from lastlayer.pipeline.write_run import settings_from_config
 
-    how = execution(values)
+    how = dataclasses.replace(execution(values), resume=resume is not None)
+    if resume:  # RUN, unless the word behind --resume is DATA
+        if data is None and config is None and not (Path(resume) / "config.toml").is_file():
+            data = resume
+        else:
+            config = Path(resume) / "config.toml"
     given = {key: value for key, value in values.items() if value is not None}
     if "C" in given:
         given["C"] = parse_Cs(given["C"])

@@ -70,11 +70,11 @@ def copy_distance(a: Float32, b: Float32) -> Float32:
     return _fit(_warp(a, _whole_moves(a, b)), b)[0]
 
 
-def copy_distance_refined(a: Float32, b: Float32) -> Float32:
+def copy_distance_refined(a: Float32, b: Float32, limit: Float32 | None = None) -> Float32:
     """As `copy_distance`, of (P, h, w, C): place and size found in gray in rounds, then all channels fitted at once.
 
     Colour can only speak against a copy, so that the same drawing in another colour is none; it counts half, because
-    files keep colour at half the size of gray.
+    files keep colour at half the size of gray. With a `limit` (P,) it is asked only of pairs that are below it in gray.
     """
     gray_a, gray_b = _smooth(luma(a)), _smooth(luma(b))
     place = _whole_moves(gray_a, gray_b)
@@ -85,7 +85,12 @@ def copy_distance_refined(a: Float32, b: Float32) -> Float32:
         closer = found < best
         best[closer], at[closer] = found[closer], place[closer]
         place = place + step
-    return best if a.shape[3] == 1 else np.maximum(best, 0.5 * _distance_in_colour(a, b, at))
+    if a.shape[3] == 1:
+        return best
+    asked = np.arange(len(a)) if limit is None else np.flatnonzero(best < limit)
+    if len(asked):
+        best[asked] = np.maximum(best[asked], 0.5 * _distance_in_colour(a[asked], b[asked], at[asked]))
+    return best
 
 
 def _smooth(images: Float32) -> Float32:

@@ -88,6 +88,7 @@ def make_split(
     seed: int = 0,
     previous: Mapping[str, int] | None = None,
     names: Sequence[str] | None = None,
+    tied: str = "groups",
 ) -> tuple[Split, tuple[Problem, ...]]:
     """Assign every readable, labelled row to a side.
 
@@ -112,6 +113,8 @@ def make_split(
         SHA-256 in hex, or row name, to the side (`read_split`).
     names : sequence of str, optional
         Row names, to find rows of `previous` whose content changed, and for the problems.
+    tied : str
+        What `groups` are, for the line that says how rows were assigned.
 
     Returns
     -------
@@ -141,7 +144,7 @@ def make_split(
         side = _draw(rows, side, free, pinned, drawn)
     if usable.any() and not (side == TRAIN).any() and not (given[usable] >= VAL).all():
         raise InputError("nothing is left to train on", "Lower the validation and test shares")
-    how = _describe(given[usable], drawn, seed, groups is not None, int((known[free] > 0).sum()))
+    how = _describe(given[usable], drawn, seed, "" if groups is None else tied, int((known[free] > 0).sum()))
     number = np.where(usable, unit, -1).astype(np.int32)
     split = Split(side.astype(np.uint8), dup_group, seed, how, number)
     return split, _moved_problem(moved, names)
@@ -229,7 +232,7 @@ def _draw(rows: _Rows, side: UInt8, free: BoolArray, pinned: UInt8, drawn: Mappi
     return side
 
 
-def _describe(given: UInt8, drawn: Mapping[int, float], seed: int, grouped: bool, known: int) -> str:
+def _describe(given: UInt8, drawn: Mapping[int, float], seed: int, tied: str, known: int) -> str:
     """One line: what the source gave, what was drawn."""
     present = [SPLIT_NAMES[s] for s in (TRAIN, VAL, TEST) if (given == s).any()]
     new = [s for s in (VAL, TEST) if s in drawn]
@@ -241,7 +244,7 @@ def _describe(given: UInt8, drawn: Mapping[int, float], seed: int, grouped: bool
         if new:
             text += "; " + " and ".join(f"{SPLIT_NAMES[s]} {100 * drawn[s]:.3g}%" for s in new)
             text += f" of the rest, stratified, seed {seed}"
-    text += ", groups kept together" if grouped and (new or not present) else ""
+    text += f", {tied} kept together" if tied and (new or not present) else ""
     return text + (f", {known:,} images keep an earlier side" if known else "")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lastlayer.estimators.linear_svc import LinearSVC
     from lastlayer.estimators.logistic_regression import LogisticRegression
     from lastlayer.estimators.logistic_regression_cv import LogisticRegressionCV
+    from lastlayer.estimators.network_classifier import NetworkClassifier
     from lastlayer.estimators.pairwise import PairwiseClassifier
     from lastlayer.estimators.perceptron import Perceptron
     from lastlayer.estimators.ridge import Ridge
@@ -32,6 +33,7 @@ __all__ = [
     "LinearSVC",
     "LogisticRegression",
     "LogisticRegressionCV",
+    "NetworkClassifier",
     "PairwiseClassifier",
     "Perceptron",
     "Ridge",
@@ -47,6 +49,7 @@ _HOME = {
     "LinearSVC": "linear_svc",
     "LogisticRegression": "logistic_regression",
     "LogisticRegressionCV": "logistic_regression_cv",
+    "NetworkClassifier": "network_classifier",
     "PairwiseClassifier": "pairwise",
     "Perceptron": "perceptron",
     "Ridge": "ridge",

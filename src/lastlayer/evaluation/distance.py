@@ -98,7 +98,7 @@ class DistanceFlag:
 
 
 def fit_distance(
-    Z: FloatArray, labels: IntArray, Z_val: FloatArray, *, share: float = 0.01, kept: int = KEPT, seed: int = 0
+    Z: Array, labels: IntArray, Z_val: Array, *, share: float = 0.01, kept: int = KEPT, seed: int = 0
 ) -> DistanceFlag:
     """Fit on training features, and calibrate on validation features.
 
@@ -127,8 +127,7 @@ def fit_distance(
     if not 0 < share < 1:
         raise InputError(f"the share {share} is not between 0 and 1", "Give 0.01, say")
     rows = stratified_sample(labels, kept, np.random.default_rng(seed))
-    mean = Z.mean(axis=0, dtype=np.float64)
-    spread = Z.std(axis=0, dtype=np.float64)
+    mean, spread = _moments(Z)
     # a column that hardly varies in training must not make its noise the largest feature of all
     floor = 1e-3 * float(spread.max(initial=0.0))
     scale = np.where(spread > floor, spread, float(spread.max(initial=0.0)) or 1.0)
@@ -140,7 +139,18 @@ def fit_distance(
     return DistanceFlag(directions, mean32, scale32, np.sort(angles), np.sort(lengths), share)
 
 
-def measures(Z: FloatArray, directions: Float32, mean: Float32, scale: Float32) -> tuple[Float64, Float64]:
+def _moments(Z: Array) -> tuple[Float64, Float64]:
+    """Mean and standard deviation of the columns, block by block."""
+    mean = Z.mean(axis=0, dtype=np.float64)
+    squares = np.zeros(Z.shape[1])
+    block = max(1, _BLOCK_NUMBERS // max(1, Z.shape[1]))
+    for start in range(0, len(Z), block):
+        apart = Z[start : start + block] - mean
+        squares += np.einsum("ij,ij->j", apart, apart)
+    return mean, np.sqrt(squares / len(Z))
+
+
+def measures(Z: Array, directions: Float32, mean: Float32, scale: Float32) -> tuple[Float64, Float64]:
     """Angle (1 − cosine to the nearest direction) and length (ln ‖z‖) of each row, block by block."""
     if Z.ndim != 2 or Z.shape[1] != len(mean):
         raise InputError(f"features have shape {Z.shape}; (N, {len(mean)}) is needed")

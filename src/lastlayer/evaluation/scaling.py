@@ -63,8 +63,9 @@ class Calibrator:
 def fit_temperature(scores: FloatArray, labels: IntArray) -> float:
     """T > 0 that minimises the mean of −log softmax(z / T)_y, by bisection of its slope in β = 1/T.
 
-    The target is not quite one-hot but (N onehot(y) + 1) / (N + K), the multi-class form of Platt's (1999)
-    correction: a few rows that are all right must not lead to probabilities of exactly one.
+    The target is not quite one-hot but (N + 1) / (N + 2) for the label and the rest spread over the other classes,
+    Platt's (1999) correction: a few rows that are all right must not lead to probabilities of exactly one. Whatever K
+    is, two rows' worth of doubt are added (one a class would add ten to a hundred validation rows of ten classes).
 
     Raises
     ------
@@ -73,7 +74,8 @@ def fit_temperature(scores: FloatArray, labels: IntArray) -> float:
     """
     Z, y = _checked(scores, labels)
     N, K = Z.shape
-    own = (N * Z[np.arange(N), y] + Z.sum(axis=1)) / (N + K)
+    label, rest = Z[np.arange(N), y], Z.sum(axis=1)
+    own = ((N + 1) * label + (rest - label) / (K - 1)) / (N + 2)
     shifted = Z - Z.max(axis=1, keepdims=True)
 
     def slope(beta: float) -> float:

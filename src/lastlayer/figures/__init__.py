@@ -1,4 +1,4 @@
-"""Figures of learning: schedules, learning curves, losses, boundaries, learning rates and weights.
+"""Figures of learning: schedules, learning curves, losses, activations, boundaries, rates and weights.
 
 Each function returns a `matplotlib.figure.Figure` that is yours to change and save; nothing is shown, and no global
 state of matplotlib is touched. They need ``pip install lastlayer[figures]``; importing this package does not.
@@ -10,6 +10,7 @@ state of matplotlib is touched. They need ``pip install lastlayer[figures]``; im
 ['constant', '1/t']
 """
 
+from lastlayer.figures.activations import activations
 from lastlayer.figures.boundaries import decision_boundary
 from lastlayer.figures.curves import learning_curve
 from lastlayer.figures.losses import losses, margin_losses
@@ -18,6 +19,7 @@ from lastlayer.figures.schedules import schedule
 from lastlayer.figures.weights import weights
 
 __all__ = [
+    "activations",
     "decision_boundary",
     "learning_curve",
     "learning_rates",

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lastlayer.pipeline.comparing import Comparison
     from lastlayer.pipeline.deciding import DecisionSettings
     from lastlayer.pipeline.predicting import Prediction
+    from lastlayer.pipeline.suggesting import Suggestions
     from lastlayer.pipeline.sweeping import Sweep
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "load",
     "predict",
     "probe",
+    "suggest",
     "sweep",
     "train",
 ]
@@ -62,6 +65,7 @@ def train(
     overwrite: bool = False,
     workers: int | None = None,
     cache: bool = True,
+    resume: bool = False,
     progress: bool = False,
     **settings: Any,
 ) -> Run:
@@ -78,6 +82,8 @@ def train(
         Decoding processes; all cores by default.
     cache : bool
         Reuse decoded images and features of earlier runs.
+    resume : bool
+        Go on with the training of a network that was killed or interrupted.
     progress : bool
         Show progress on stderr.
     **settings
@@ -99,7 +105,7 @@ def train(
     is_path = isinstance(data, str | os.PathLike)
     values = {"data": os.fspath(data)} if is_path else {}
     chosen = settings_from({**values, **settings}, "train")
-    how = _execution(runs, name, overwrite, workers, cache, progress)
+    how = dataclasses.replace(_execution(runs, name, overwrite, workers, cache, progress), resume=resume)
     return run_training(chosen, how, arrays=None if is_path else data)
 
 
@@ -163,15 +169,37 @@ def predict(
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     top_k: int = 2,
+    abstain: str | float | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> list[Prediction]:
-    """Label image files and the images in folders; unreadable ones come back with the reason in ``note``."""
+    """Label image files and the images in folders; unreadable ones come back with the reason in ``note``.
+
+    With `abstain`, a probability or ``"auto"`` (the threshold that the run chose on validation data), answers whose
+    probability does not exceed it are withheld: ``label`` is None, ``top`` stays.
+    """
     from lastlayer.pipeline.predicting import predictions
 
     paths = [images] if isinstance(images, str | os.PathLike) else list(images)
     how = _execution("runs", "", False, workers, True, progress)
-    return list(predictions(model, [os.fspath(path) for path in paths], how, top_k=top_k))
+    return list(predictions(model, [os.fspath(path) for path in paths], how, top_k=top_k, abstain=abstain))
+
+
+def suggest(
+    model: str | os.PathLike[str] | Run | Model,
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    n: int = 50,
+    *,
+    by: str = "margin",
+    workers: int | None = None,
+    progress: bool = False,
+) -> Suggestions:
+    """Rank unlabelled images (files and folders) by what a label would be worth; ``lastlayer suggest`` in Python."""
+    from lastlayer.pipeline import suggesting
+
+    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+    how = _execution("runs", "", False, workers, True, progress)
+    return suggesting.suggest(model, [os.fspath(path) for path in paths], n, by=by, execution=how)
 
 
 def check(

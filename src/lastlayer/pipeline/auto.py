@@ -232,7 +232,7 @@ def choose_phi(
     try:
         with progress.task("Auto", len(phis)) as task:
             for phi in phis:
-                left = settings.time_limit - (clock() - start)
+                left = settings.search_seconds - (clock() - start)
                 trial, features = _try(phi, left, bool(kept), estimate, extract, examples, settings, progress, clock)
                 trials.append(trial)
                 if features is not None and take(trials)[0] == len(trials) - 1:
@@ -249,7 +249,7 @@ def choose_phi(
         )
     taken, best = take(trials)
     features = kept[1] if kept[0] == taken else None
-    return AutoChoice(tuple(trials), taken, best, settings.time_limit, features)
+    return AutoChoice(tuple(trials), taken, best, settings.search_seconds, features)
 
 
 def _left_out(phi: str, reason: str, predicted: float = float("nan")) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -197,10 +198,15 @@ def run_check(
     cache = open_cache(execution)
     near = found = doubts = None
     try:
-        prepared = prepare(settings, execution, held, cache, Clock(), arrays, tell_plan=False)
+        alone = dataclasses.replace(settings, near_dup=False)  # they are looked for below, and told with the rest
+        prepared = prepare(alone, execution, held, cache, Clock(), arrays, tell_plan=False)
         units = prepared.split.unit
         if near_dup:
-            near, problems = near_duplicates(prepared, execution)
+            from lastlayer.data.near_groups import near_duplicate_problems
+            from lastlayer.pipeline.near import near_duplicates
+
+            near = near_duplicates(prepared.dataset, prepared.decoded, cache, execution.progress)
+            problems = near_duplicate_problems(prepared.dataset, prepared.split, near, kept_together=False)
             units = join_near(units, near)
             _add(held, problems, execution)
         if shortcuts:
@@ -222,18 +228,6 @@ def _add(held: _Held, problems: Iterable[Problem], execution: Execution) -> None
     for problem in problems:
         if problem.code not in execution.ignore:
             held.problem(problem)
-
-
-def near_duplicates(
-    prepared: Prepared, execution: Execution, *, kept_together: bool = False
-) -> tuple[NearDuplicates, tuple[Problem, ...]]:
-    """Near duplicates among the readable images, and the problems to tell."""
-    from lastlayer.data.near_duplicates import find_near_duplicates
-    from lastlayer.data.near_groups import near_duplicate_problems
-
-    dataset, decoded = prepared.dataset, prepared.decoded
-    near = find_near_duplicates(decoded.pixels, dataset.labels, decoded.readable, progress=execution.progress)
-    return near, near_duplicate_problems(dataset, prepared.split, near, kept_together=kept_together)
 
 
 def join_near(units: Int32, near: NearDuplicates) -> Int32:

@@ -18,6 +18,7 @@ _DISTRIBUTIONS = (
     "pillow",
     "threadpoolctl",
     "jinja2",
+    "torch",
     "click",
 )
 

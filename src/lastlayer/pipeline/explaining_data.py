@@ -125,12 +125,13 @@ def _found(run: Run, asked: dict[str, Any], model: Model, execution: Execution) 
     stated = model.provenance.get("data_sha256")
     if not len(order) or dataset.subset(order).content_hash(decoded.sha256[order]) != stated:
         raise _ChangedError(f"the images in {asked['data']} are not those it was trained on any more")
-    refitted = "before the refit" not in str(model.provenance.get("selection", ""))
+    come = model.provenance
+    refitted = "before the refit" not in str(come.get("selection", "")) and come.get("fitted_on") != "train"
     n = len(parts[0]) + (len(parts[1]) if refitted else 0)
     source, scaled, views = _source(model, decoded, cache, execution)
     Z = np.asarray(mean_of(source.features(order, move)[:n] for move in views.moves))
     Z = scaled.apply(Z) if scaled is not None else Z
-    augment = Views.parse(asked.get("augment", ""))
+    augment = ALONE if "network" in come else Views.parse(asked.get("augment", ""))  # a network's are none of φ's rows
     if augment == views == ALONE:
         return TrainingImages(dataset, decoded, order[:n], Z, Z, 1, asked.get("class_weight", ""))
     twins = np.empty((n, len(augment), Z.shape[1]), np.float32)

@@ -15,9 +15,11 @@ from lastlayer._arrays import InputError, IntArray
 from lastlayer.data.dataset import ArrayImages, Dataset, FileImages, ImageStore
 from lastlayer.data.decoding import Decoded
 from lastlayer.data.images import ImageFormat
+from lastlayer.networks.presets import parse
 from lastlayer.pipeline.settings import Execution, TrainSettings
 from lastlayer.representations.base import Representation
 from lastlayer.representations.cache import FeatureCache
+from lastlayer.representations.network import NetworkFeatures
 from lastlayer.representations.onnx import Onnx
 from lastlayer.representations.torch import Torch
 
@@ -76,7 +78,12 @@ def choose_format(
     sizes = Counter((image.height, image.width) for image in sample)
     colour = "gray" if channels == 1 else "colour"
     size = 0
-    if settings.size:
+    wanted = _network_shape(phi, settings)
+    if wanted is not None:
+        height, width, channels = wanted
+        size = settings.size
+        why = f"{width}×{height} {'gray' if channels == 1 else 'colour'}, {settings.fit}, as the network was trained"
+    elif settings.size:
         height = width = size = settings.size
         why = f"{width}×{height} {colour}, {settings.fit}"
     elif len(sizes) == 1 and max(next(iter(sizes))) <= _NATIVE_SIDE:
@@ -86,8 +93,32 @@ def choose_format(
         height, width = _photo_sides(phi_names, phi)
         size = height if height == width else 0
         why = f"{width}×{height} {colour}, {settings.fit} (images differ in size or are large)"
+    if not settings.size and isinstance(phi, NetworkFeatures) and phi.to_train:
+        sides = parse(phi.preset).wanted_size(height, width, channels)
+        if sides is not None:
+            (height, width), size = sides, sides[0]
+            why = f"{width}×{height} {colour}, {settings.fit}, as {phi.preset} wants them"
     form = ImageFormat(height, width, channels, fit=settings.fit, max_pixels=settings.max_pixels)
     return FormatChoice(form, why, size)
+
+
+def _network_shape(phi: Representation | None, settings: TrainSettings) -> tuple[int, int, int] | None:
+    """(H, W, C) that a network trained here wants; None where there is none, or something stands before it.
+
+    Raises
+    ------
+    InputError
+        For another --size.
+    """
+    if not isinstance(phi, NetworkFeatures) or phi.to_train:
+        return None
+    height, width, channels = phi.wanted
+    if settings.size and (settings.size, settings.size) != (height, width):
+        raise InputError(
+            f"--size {settings.size}: the network was trained on images of {height}x{width} pixels",
+            "Leave --size out",
+        )
+    return height, width, channels
 
 
 def _photo_sides(phi_names: tuple[str, ...], phi: Representation | None) -> tuple[int, int]:

@@ -9,12 +9,13 @@ from typing import Any
 from lastlayer.artifacts import read_artifact
 from lastlayer.pipeline.predicting import open_model
 from lastlayer.pipeline.probe_head import ProbeHead
+from lastlayer.representations.network import network_in
 
 
 def describe(path: Path) -> list[str]:
     """Lines for a person: the model's own, then the scores of the run folder where there is one."""
     probe = _probe(path)
-    lines = list(open_model(path).describe() if probe is None else probe.describe())
+    lines = list(_model_lines(path) if probe is None else probe.describe())
     metrics = _metrics(path)
     if metrics is not None:
         for name, split in metrics["splits"].items():
@@ -44,6 +45,7 @@ def describe_json(path: Path) -> dict[str, Any]:
             "metrics": _metrics(path),
         }
     model = open_model(path)
+    network = network_in(model.representation)
     return {
         "classes": list(model.class_names),
         "image_format": model.image_format.to_dict(),
@@ -52,8 +54,16 @@ def describe_json(path: Path) -> dict[str, Any]:
         "temperature": model.temperature,
         "digest": model.digest,
         "provenance": model.provenance,
+        "network": None if network is None else network.table(),
         "metrics": _metrics(path),
     }
+
+
+def _model_lines(path: Path) -> list[str]:
+    """The model's own lines, then the layers of the network in it, where there is one."""
+    model = open_model(path)
+    network = network_in(model.representation)
+    return list(model.describe()) + ([] if network is None else ["", *network.table(), ""])
 
 
 def _probe(path: Path) -> ProbeHead | None:

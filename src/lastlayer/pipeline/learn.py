@@ -164,7 +164,7 @@ def choose(examples: Examples, settings: TrainSettings, progress: Progress) -> C
     if given is not None or not examples.n_val:
         C = 1.0 if given is None else given
         # the same λ on the training rows alone, so that validation scores are honest
-        fit = _refit(examples, examples.n_train, C, settings, None) if examples.n_val else None
+        fit = refit(examples, examples.n_train, C, settings, None) if examples.n_val else None
         return Chosen(fit, (), -1, C)
     Z, y, weight = examples.fitted(examples.n_train, settings.class_weight)
     path = regularisation_path(
@@ -203,7 +203,7 @@ def learn(examples: Examples, settings: TrainSettings, progress: Progress, chose
         final = chosen.fit
     else:
         with progress.task("Fit", 1) as task:
-            final = _refit(examples, n, chosen.C, settings, chosen.fit)
+            final = refit(examples, n, chosen.C, settings, chosen.fit)
             task.advance()
     problems = () if head.solver == "perceptron" else not_converged(final)
     if chosen.at_edge:
@@ -229,9 +229,8 @@ def learn(examples: Examples, settings: TrainSettings, progress: Progress, chose
 def _how(chosen: Chosen, examples: Examples, settings: TrainSettings) -> str:
     """How the model was selected, in one line."""
     if HEADS[settings.head].solver == "perceptron":
-        return (
-            f"{settings.epochs} epochs at most, weights averaged; nothing chosen on validation data but the temperature"
-        )
+        most = settings.perceptron_epochs
+        return f"{most} epochs at most, weights averaged; nothing chosen on validation data but the temperature"
     if chosen.points:
         right, of = chosen.points[chosen.best].val_accuracy
         tried = f"C = {chosen.C:g} chosen among {len(chosen.points)} values by validation loss ({right}/{of} right)"
@@ -257,7 +256,8 @@ def _given_C(settings: TrainSettings, n: int) -> float | None:
     return settings.C[0] if len(settings.C) == 1 else None
 
 
-def _refit(examples: Examples, n: int, C: float, settings: TrainSettings, start: LinearFit | None) -> LinearFit:
+def refit(examples: Examples, n: int, C: float, settings: TrainSettings, start: LinearFit | None) -> LinearFit:
+    """Fit the first n images for this C, from `start` on where there is one."""
     head = HEADS[settings.head]
     Z, y, weight = examples.fitted(n, settings.class_weight)
     total = float(n) if weight is None else float(weight.sum())
@@ -286,7 +286,7 @@ def _perceptron(examples: Examples, n: int, settings: TrainSettings) -> LinearFi
         l2=0.0,
         sample_weight=weight,
         solver="perceptron",
-        max_iter=settings.epochs,
+        max_iter=settings.perceptron_epochs,
         seed=settings.seed,
     )
 

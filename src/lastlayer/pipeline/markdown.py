@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lastlayer._arrays import InputError
 from lastlayer._files import display_name
 from lastlayer.evaluation.intervals import Estimate, Proportion
 
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from lastlayer.pipeline.requirements import Verdict
 
 MOST_CLASSES = 30
+MOST_CONFUSIONS = 5
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]()#+!|~$"})
 
 
@@ -46,10 +51,39 @@ def evaluation_markdown(metrics: Mapping[str, Any], verdicts: Sequence[Verdict] 
             for verdict in verdicts
         ]
         lines += [*_table(("", "required", "found"), rows), ""]
+    confused = [
+        f"{escaped(entry['label'])} → {escaped(entry['predicted'])} {entry['count']} of {entry['of']}"
+        for entry in metrics.get("top_confusions", ())[:MOST_CONFUSIONS]
+    ]
+    if confused:
+        lines += [f"Most confused: {', '.join(confused)}", ""]
+    curve = metrics.get("learning_curve")
+    if curve is not None:
+        lines += [escaped(str(curve["sentence"])), ""]
     lines += _classes(split)
     for problem in metrics.get("problems", ()):
         lines.append(f"- {problem['code']} {escaped(problem['message'])}")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def run_markdown(run: str | os.PathLike[str]) -> str:
+    """Summary of a run folder of ``train``, ``evaluate`` or ``probe``.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no scores.
+    """
+    folder = Path(run)
+    folder = folder.parent if folder.is_file() else folder
+    where = display_name(str(folder))
+    try:
+        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="ascii"))
+        return f"### {escaped(folder.resolve().name)}\n\n" + evaluation_markdown(metrics)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{where} holds no metrics.json", "Give a run folder such as runs/train-001") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{where}/metrics.json cannot be read: {error}", "Score the model again") from error
 
 
 def _score_rows(split: Mapping[str, Any]) -> list[tuple[str, str]]:

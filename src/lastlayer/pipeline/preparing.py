@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lastlayer._arrays import InputError
+from lastlayer._arrays import InputError, Int32, IntArray
 from lastlayer._codes import Problem
 from lastlayer.data.checks import check_dataset
 from lastlayer.data.dataset import Dataset
@@ -21,6 +21,7 @@ from lastlayer.data.splits import Split
 from lastlayer.pipeline.auto import AUTO
 from lastlayer.pipeline.imaging import FormatChoice, choose_format, decode, networks
 from lastlayer.pipeline.mirrored import mirror_pairs, parted, tie
+from lastlayer.pipeline.near import near_duplicates, numbered_together
 from lastlayer.pipeline.observer import Observer, PlanLine
 from lastlayer.pipeline.planning import plan
 from lastlayer.pipeline.settings import Execution, TrainSettings
@@ -30,10 +31,21 @@ from lastlayer.representations.cache import FeatureCache, default_cache_folder
 from lastlayer.representations.onnx import Onnx
 from lastlayer.representations.specs import base_names, parse_phi
 
+if TYPE_CHECKING:
+    from lastlayer.data.near_duplicates import NearDuplicates
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """Data, decoded and split: everything before φ, which is None where it is still to be chosen."""
+    """Data, decoded and split: everything before φ, which is None where it is still to be chosen.
+
+    Attributes
+    ----------
+    near : NearDuplicates or None
+        None where they were not looked for. The split's ``dup_group`` numbers them together with identical images.
+    unknown : int (m,)
+        Readable images of no class (`TrainSettings.unknown`); they are on no side.
+    """
 
     dataset: Dataset
     decoded: Decoded
@@ -45,6 +57,8 @@ class Prepared:
     problems: tuple[Problem, ...]
     plan: tuple[PlanLine, ...]
     images_reused: bool
+    near: NearDuplicates | None = None
+    unknown: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class StrictError(InputError):
@@ -113,7 +127,11 @@ def prepare(
         group_by=settings.group_by or None,
         labels_file=settings.labels or None,
     )
+    dataset, strange = set_aside(dataset, settings.unknown)
     observer.data(dataset.source, dataset.layout, dataset.describe())
+    if len(strange):
+        said = f"{len(strange):,} images of {settings.unknown}: of no class, never trained on; they test abstention"
+        observer.note("unknown", f"{said} (--unknown)")
     clock.lap("open")
     # a fault in --phi is told before minutes of decoding
     auto = _is_auto(settings.phi)
@@ -127,9 +145,18 @@ def prepare(
     flips = settings.fitted_views.flip or settings.scored_views.flip
     pairs = mirror_pairs(decoded) if flips else np.zeros((0, 2), np.int64)
     dataset = tie(dataset, pairs)
-    split, split_line, split_problems = split_dataset(dataset, decoded, settings, execution)
+    near = None
+    if settings.near_dup:
+        near = near_duplicates(dataset, decoded, cache, execution.progress)
+        clock.lap("near duplicates")
+    split, split_line, split_problems = split_dataset(dataset, decoded, settings, execution, near)
     across = parted(dataset, split, pairs)
     problems = (*dataset.problems, *check_dataset(dataset, decoded, split), *split_problems, *across)
+    if near is not None:
+        from lastlayer.data.near_groups import near_duplicate_problems
+
+        problems += near_duplicate_problems(dataset, split, near, kept_together=True)
+        split = numbered_together(split, near)
     shown = tuple(p for p in dict.fromkeys(problems) if p.code not in execution.ignore)
     for problem in shown:
         observer.problem(problem)
@@ -142,4 +169,27 @@ def prepare(
     if tell_plan:
         observer.plan(lines)
     clock.lap("split")
-    return Prepared(dataset, decoded, split, split_line, choice, phi_text, phi, shown, lines, reused)
+    strange = strange[decoded.readable[strange]]
+    return Prepared(dataset, decoded, split, split_line, choice, phi_text, phi, shown, lines, reused, near, strange)
+
+
+def set_aside(dataset: Dataset, unknown: str) -> tuple[Dataset, IntArray]:
+    """The dataset without the class of that name (in any case), and the rows that carried it.
+
+    Raises
+    ------
+    InputError
+        When no other class is left.
+    """
+    wanted = unknown.strip().casefold()
+    found = [k for k, name in enumerate(dataset.class_names) if wanted and name.casefold() == wanted]
+    if not found:
+        return dataset, np.zeros(0, np.int64)
+    names = tuple(name for k, name in enumerate(dataset.class_names) if k not in found)
+    if not names:
+        raise InputError(f"{dataset.source} has no class but {unknown}", "Add classes, or give --unknown ''")
+    number = np.cumsum([k not in found for k in range(len(dataset.class_names))]) - 1
+    number[found] = -1
+    rows = np.flatnonzero(np.isin(dataset.labels, found))
+    labels: Int32 = np.where(dataset.labels >= 0, number[dataset.labels], -1).astype(np.int32)
+    return dataclasses.replace(dataset, labels=labels, class_names=names), rows

@@ -14,6 +14,8 @@ from typing import Any
 
 from lastlayer._arrays import InputError
 from lastlayer._progress import SILENT, Progress
+from lastlayer.networks.augment import parse_augmentation
+from lastlayer.networks.presets import is_network, parse
 from lastlayer.representations.views import Views
 
 
@@ -48,9 +50,10 @@ class TrainSettings:
         Representation, as in ``hog:orientations=9+colour``; empty: ``hog+colour``, or ``hog`` for gray images;
         ``auto``: chosen on validation data.
     time_limit : float
-        Seconds that ``auto`` may try representations.
+        Seconds that ``auto`` may try representations (0: 60), or that a network may be trained (0: no limit).
     augment : str
-        Views of every training image to fit, as in ``flip,shift=1``; empty: the image alone.
+        Views of every training image to fit, as in ``flip,shift=1``; empty: the image alone. Of a network: what is
+        done to images while it is trained, as in ``shift=2,elastic=4:34``; empty: its own, ``none``: nothing.
     views : str
         Views of an image over which its scores are averaged, in validation, test and use; empty: the image alone.
     head : str
@@ -75,8 +78,15 @@ class TrainSettings:
         ``""`` or ``"balanced"`` (a class weighs n / (K nₖ)).
     standardise : bool
         Centre and scale features by training statistics.
-    max_iter, epochs : int
-        Caps for the iterative solvers and for the perceptron.
+    max_iter : int
+        Cap for the iterative solvers.
+    epochs : float
+        Cap for the perceptron (0: 20), or passes of a network over the training images (0: its own).
+    batch_size, lr, momentum, optimiser, schedule, weight_decay, label_smoothing, patience, device
+        How a network is trained, see `networks.plan.TrainingPlan`; 0, negative or empty: the network's own; of
+        momentum, decay, smoothing and patience 0 is 0. ``lr`` is a number as text, or ``find``.
+    refit_last_layer : {"auto", "yes", "no"}
+        Whether a network's last layer is fitted again exactly; auto: where that wins on validation data.
     tol : float
         Share of the objective that a further step may still promise when the final fit stops.
     seed : int
@@ -85,11 +95,19 @@ class TrainSettings:
         Stop at the first unreadable image or coded problem of the data.
     max_pixels : int
         Images with more pixels are refused before they are decoded.
+    near_dup : bool
+        Look for near duplicates, and keep them on one side of the split.
+    label_check : bool
+        Name labels that out-of-fold scores contradict.
+    unknown : str
+        A class of this name is none: its images are not trained on, and test abstention; empty: all are classes.
+    learning_curve : bool
+        Measure accuracy against the number of training images as well.
     """
 
     data: str = ""
     phi: str = ""
-    time_limit: float = 60.0
+    time_limit: float = 0.0
     augment: str = ""
     views: str = ""
     head: str = "logistic"
@@ -105,11 +123,25 @@ class TrainSettings:
     class_weight: str = ""
     standardise: bool = True
     max_iter: int = 1000
-    epochs: int = 20
+    epochs: float = 0.0
+    batch_size: int = 0
+    lr: str = ""
+    momentum: float = -1.0
+    optimiser: str = ""
+    schedule: str = ""
+    weight_decay: float = -1.0
+    label_smoothing: float = -1.0
+    patience: int = -1
+    device: str = ""
+    refit_last_layer: str = "auto"
     tol: float = 1e-5
     seed: int = 0
     strict: bool = False
     max_pixels: int = 25_000_000
+    near_dup: bool = True
+    label_check: bool = True
+    unknown: str = "unknown"
+    learning_curve: bool = False
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -130,19 +162,45 @@ class TrainSettings:
             raise InputError(f"--l2 {self.l2} is not a number from 0 up")
         if self.size < 0 or self.size > 4096:
             raise InputError(f"--size {self.size} is not a side in pixels", "Give 1 to 4096, or leave it out")
-        for name in ("max_iter", "epochs", "max_pixels"):
+        for name in ("max_iter", "max_pixels"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1")
         for name in ("tol", "time_limit"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if not (math.isfinite(value) and value > 0) and not (name == "time_limit" and value == 0):
                 raise InputError(f"--{name.replace('_', '-')} {value} is not a positive number")
-        for name in ("augment", "views"):
-            Views.parse(getattr(self, name))  # refuses what cannot be read
+        if not (math.isfinite(self.epochs) and self.epochs >= 0):
+            raise InputError(f"--epochs {self.epochs} is not a number from 0 up")
+        if self.refit_last_layer not in ("auto", "yes", "no"):
+            raise InputError(f"--refit-last-layer {self.refit_last_layer!r} is not known", "Use auto, yes or no")
+        if self.lr not in ("", "find"):
+            _check_rate(self.lr)
+        Views.parse(self.views)  # refuses what cannot be read
+        if self.trains_network:
+            parse_augmentation("" if self.augment == "none" else self.augment)
+        else:
+            Views.parse(self.augment)
+
+    @property
+    def trains_network(self) -> bool:
+        """Whether φ is a network that is trained first."""
+        return is_network(self.phi)
+
+    @property
+    def perceptron_epochs(self) -> int:
+        """Most passes of the perceptron over the training images."""
+        return math.ceil(self.epochs) or 20
+
+    @property
+    def search_seconds(self) -> float:
+        """Seconds that ``auto`` may try representations."""
+        return self.time_limit or 60.0
 
     @property
     def fitted_views(self) -> Views:
-        """Views of every training image to fit."""
+        """Views of every training image to fit; of a network's augmentation only whether it mirrors images."""
+        if self.trains_network:
+            return Views(flip="flip" in (self.augment or parse(self.phi).defaults.get("augmentation", "")))
         return Views.parse(self.augment)
 
     @property
@@ -164,6 +222,16 @@ class Execution:
     progress: Progress = SILENT
     command: str = ""
     ignore: tuple[str, ...] = ()
+    resume: bool = False
+
+
+def _check_rate(text: str) -> None:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"--lr {text!r} is neither find nor a positive number")
 
 
 def parse_Cs(text: str) -> tuple[float, ...]:
@@ -199,6 +267,8 @@ def settings_from(values: dict[str, Any], where: str) -> TrainSettings:
                 raise InputError(f"{where}: C = {value!r} is not a list of numbers")
             clean[key] = tuple(float(item) for item in items)
             continue
+        if key == "lr" and isinstance(value, int | float) and not isinstance(value, bool):
+            value = repr(value)
         wanted = type(default)
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastlayer._arrays import InputError
 from lastlayer._codes import Problem
@@ -14,18 +15,32 @@ from lastlayer.data.splits import Split, make_split, read_split
 from lastlayer.pipeline import toml
 from lastlayer.pipeline.settings import Execution, TrainSettings
 
+if TYPE_CHECKING:
+    from lastlayer.data.near_duplicates import NearDuplicates
+
 # settings that must agree before an earlier run's split is taken up again without being asked for
 _SAME = ("data", "seed", "val", "test", "group_by")
 
 
 def split_dataset(
-    dataset: Dataset, decoded: Decoded, settings: TrainSettings, execution: Execution
+    dataset: Dataset,
+    decoded: Decoded,
+    settings: TrainSettings,
+    execution: Execution,
+    near: NearDuplicates | None = None,
 ) -> tuple[Split, str, tuple[Problem, ...]]:
     """Assign sides, and say in one line where they come from.
 
     A file keeps its side when images are added: the newest run in the same runs folder with the same data,
-    seed, shares and groups lends its ``split.csv``; `settings.split` names one explicitly.
+    seed, shares and groups lends its ``split.csv``; `settings.split` names one explicitly. Near duplicates stay on one
+    side like groups.
     """
+    from lastlayer.data.near_groups import merge_groups
+
+    groups, tied = dataset.groups, "groups"
+    if near is not None and (near.group >= 0).any():
+        tied = "near duplicates" if groups is None else "groups and near duplicates"
+        groups = merge_groups(groups, near.group)
     previous: Mapping[str, int] | None = None
     origin = ""
     path = Path(settings.split) if settings.split else earlier_split(settings, execution.runs)
@@ -36,12 +51,13 @@ def split_dataset(
         dataset.labels,
         decoded.sha256,
         given=dataset.given,
-        groups=dataset.groups,
+        groups=groups,
         readable=decoded.readable,
         fractions=(1.0 - settings.val - settings.test, settings.val, settings.test),
         seed=settings.seed,
         previous=previous,
         names=dataset.names,
+        tied=tied,
     )
     return split, split.how + origin, problems
 

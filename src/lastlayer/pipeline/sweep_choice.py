@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +11,8 @@ import numpy as np
 
 from lastlayer._arrays import Float64, FloatArray, IntArray
 from lastlayer._progress import Task
-from lastlayer.evaluation.resampling import corrected_t_test
+from lastlayer.evaluation.intervals import Estimate
+from lastlayer.evaluation.resampling import corrected_interval, corrected_t_test
 from lastlayer.pipeline.sweep_folds import FoldTable, Problem, fit_fold, fold_table
 from lastlayer.selection.folds import Fold, make_folds
 
@@ -44,6 +47,20 @@ class Candidate:
     def sd(self) -> float:
         """Standard deviation (n - 1) between the folds."""
         return float(self.accuracies.std(ddof=1))
+
+    @property
+    def ratio(self) -> float:
+        """Held-out rows per training row of a fold."""
+        sizes = self.tables[0].sizes
+        return float(sizes.mean() / (sizes.sum() - sizes.mean()))
+
+    @property
+    def interval(self) -> Estimate:
+        """Mean accuracy with the interval that allows for folds and repeats sharing rows, cut at 0 and 1.
+
+        None where all folds are equal.
+        """
+        return _share(corrected_interval(self.accuracies, self.ratio))
 
     @property
     def C(self) -> float:
@@ -93,6 +110,8 @@ class Nested:
         φ and C of every fold.
     scores : ndarray (N, K)
         Of every row by the fit that had no part in it.
+    ratio : float
+        Held-out rows per training row of a fold.
     """
 
     accuracies: tuple[float, ...]
@@ -100,6 +119,12 @@ class Nested:
     n: int
     chosen: tuple[tuple[str, float], ...]
     scores: FloatArray
+    ratio: float
+
+    @property
+    def interval(self) -> Estimate:
+        """Mean accuracy with the interval that allows for folds sharing rows, cut at 0 and 1."""
+        return _share(corrected_interval(self.accuracies, self.ratio))
 
     @property
     def mean(self) -> float:
@@ -112,6 +137,12 @@ class Nested:
         return float(np.std(self.accuracies, ddof=1))
 
 
+def _share(found: Estimate) -> Estimate:
+    if found.low == found.high:  # scores that do not differ say nothing on how far they may
+        return dataclasses.replace(found, low=math.nan, high=math.nan, method="no interval: all folds are equal")
+    return dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
 def best_of(candidates: Sequence[Candidate]) -> int:
     """Index of the φ of the highest mean accuracy; ties to fewer features, then to the first."""
     order = [(-candidate.mean, candidate.n_features, i) for i, candidate in enumerate(candidates)]
@@ -121,13 +152,11 @@ def best_of(candidates: Sequence[Candidate]) -> int:
 def differences(candidates: Sequence[Candidate], best: int) -> tuple[Difference, ...]:
     """Every other φ against the best."""
     top = candidates[best]
-    sizes = top.tables[0].sizes
-    ratio = float(sizes.mean() / (sizes.sum() - sizes.mean()))
     found = []
     for i, other in enumerate(candidates):
         if i != best:
             gaps = top.accuracies - other.accuracies
-            found.append(Difference(other.phi, float(gaps.mean()), corrected_t_test(gaps, ratio)))
+            found.append(Difference(other.phi, float(gaps.mean()), corrected_t_test(gaps, top.ratio)))
     return tuple(found)
 
 
@@ -160,7 +189,8 @@ def nested(
         chosen.append((tables[best].phi, tables[best].C))
         right += hits
     n = sum(len(fold.test) for fold in folds)
-    return Nested(tuple(accuracies), right, n, tuple(chosen), z)
+    held_out = n / len(folds)
+    return Nested(tuple(accuracies), right, n, tuple(chosen), z, held_out / (n - held_out))
 
 
 @dataclass(frozen=True)

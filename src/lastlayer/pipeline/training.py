@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,15 +18,23 @@ from lastlayer.model import Model
 from lastlayer.pipeline.auto import AutoChoice, candidates, choose_phi, sample_rows
 from lastlayer.pipeline.features import Features, extract
 from lastlayer.pipeline.learn import Examples, Learned, learn
+from lastlayer.pipeline.learning_curves import learning_curve
+from lastlayer.pipeline.network_settings import resolved, with_augmentation
 from lastlayer.pipeline.observer import SILENT_OBSERVER, Observer
 from lastlayer.pipeline.planning import plan
 from lastlayer.pipeline.preparing import Clock, Prepared, absolute_paths, open_cache, prepare
 from lastlayer.pipeline.run import Run, RunWriter
 from lastlayer.pipeline.scoring import SideScores, baselines, look_at
 from lastlayer.pipeline.settings import HEADS, Execution, TrainSettings
+from lastlayer.pipeline.suspects import LabelCheck, label_suspects
 from lastlayer.pipeline.write_run import Outcome, write_outcome
 from lastlayer.representations.cache import FeatureCache
+from lastlayer.representations.network import network_term
 from lastlayer.representations.specs import parse_phi
+
+if TYPE_CHECKING:
+    from lastlayer.evaluation.learning_curve import LearningCurve
+    from lastlayer.pipeline.networks import NetworkRun
 
 
 def run_training(
@@ -56,10 +65,11 @@ def run_training(
     execution = execution or Execution()
     clock = Clock()
     cache = open_cache(execution)
-    settings = absolute_paths(settings)
+    settings = _ready(absolute_paths(settings), execution)
     with RunWriter(execution.runs, "train", execution.name, execution.overwrite) as writer:
         writer.log("start", version=__version__, command=execution.command)
         prepared = prepare(settings, execution, observer, cache, clock, arrays)
+        settings = with_augmentation(settings, prepared.choice.format.channels)
         rows = _rows(prepared)
         found: AutoChoice | None = None
         if prepared.phi is None:
@@ -67,21 +77,38 @@ def run_training(
             writer.log("auto", **found.to_dict())
             clock.lap("auto")
             settings, prepared = _settled(found.phi, settings, prepared)
-        features = found.features if found is not None else None
-        if features is None:
-            features = _extract(prepared.phi_text, prepared, rows, settings, execution, cache)
-        clock.lap("features")
-        _say_features(observer, features, prepared)
-        examples = _examples(features, rows, prepared)
-        learned = learn(examples, settings, execution.progress, None if found is None else found.chosen)
-        clock.lap("fit")
-        y, counts = examples.y, rows[1:]
-        outcome = _assess(prepared, features, learned, y, counts, settings, execution, observer)
+        network: NetworkRun | None = None
+        curve: LearningCurve | None = None
+        doubts: LabelCheck | None = None  # not of a network: its features saw the labels
+        if settings.trains_network:
+            from lastlayer.pipeline.networks import run_network
+
+            network = run_network(prepared, rows[0], rows[1:], settings, execution, observer, cache, writer, clock)
+            features, learned = network.features, network.learned
+        else:
+            known = found.features if found is not None else None
+            features = known or _extract(prepared.phi_text, prepared, rows, settings, execution, cache)
+            clock.lap("features")
+            _say_features(observer, features, prepared)
+            examples = _examples(features, rows, prepared)
+            learned = learn(examples, settings, execution.progress, None if found is None else found.chosen)
+            clock.lap("fit")
+            if settings.learning_curve and not learned.interrupted:
+                curve = learning_curve(examples, learned.C, settings, execution.progress)
+                clock.lap("learning curve")
+            doubts = label_suspects(examples, learned, features.rows, prepared, settings, execution)
+            clock.lap("labels")
+        y = prepared.dataset.labels[rows[0]]
+        outcome = _assess(prepared, features, learned, y, rows[1:], settings, execution, observer, network)
         clock.lap("evaluate")
+        if doubts is not None:
+            observer.note("labels", doubts.line())
+            outcome = dataclasses.replace(outcome, doubts=doubts, problems=(*outcome.problems, *doubts.problems))
         for problem in outcome.problems:
             if problem not in prepared.problems and problem.code not in execution.ignore:
                 observer.problem(problem)
-        write_outcome(writer, dataclasses.replace(outcome, auto=found.to_dict() if found else None), clock)
+        outcome = dataclasses.replace(outcome, auto=found.to_dict() if found else None, curve=curve)
+        write_outcome(writer, outcome, clock)
         writer.log("end", seconds_by_stage=clock.seconds)
         return Run(writer.finish(), interrupted=learned.interrupted)
 
@@ -182,10 +209,11 @@ def _assess(
     settings: TrainSettings,
     execution: Execution,
     observer: Observer,
+    network: NetworkRun | None = None,
 ) -> Outcome:
     """Score every side, compare with the baselines, count the look at the test split."""
     dataset, decoded = prepared.dataset, prepared.decoded
-    model = _model(prepared, features, learned, settings)
+    model = _model(prepared, features, learned, settings, network)
     sides: list[SideScores] = []
     start = 0
     n_train = counts[0]
@@ -215,6 +243,8 @@ def _assess(
             settings.seed,
             execution.progress,
         )
+        if network is not None and network.rival is not None:
+            rivals = (*rivals, network.rival.baseline(quoted.side))
         problems += unseparated_problems(quoted.correct, rivals, quoted.side)
     if quoted.side == "test":
         split_hash = dataset.subset(quoted.rows).content_hash(decoded.sha256[quoted.rows])
@@ -225,11 +255,31 @@ def _assess(
             problems.append(Problem("LL020", f"this is look #{look} at this test split"))
     elif quoted.side == "val":
         problems.append(Problem("LL023", "there is no test split: the score is of the images that chose C"))
-    return Outcome(settings, execution, prepared, features, learned, model, tuple(sides), rivals, look, tuple(problems))
+    outcome = Outcome(
+        settings, execution, prepared, features, learned, model, tuple(sides), rivals, look, tuple(problems)
+    )
+    if network is None:
+        return outcome
+    network.say(outcome.sides, observer)
+    return dataclasses.replace(outcome, network=network.to_dict(outcome.sides), filters=network.filters)
 
 
-def _model(prepared: Prepared, features: Features, learned: Learned, settings: TrainSettings) -> Model:
+def _ready(settings: TrainSettings, execution: Execution) -> TrainSettings:
+    """Every choice of a network's preset written out; a network's file by its absolute path."""
+    if execution.resume and not settings.trains_network:
+        raise InputError("--resume goes on with a network, and none is trained", "Leave --resume out")
+    file = settings.phi and not settings.trains_network and network_term(settings.phi)
+    if file:
+        return dataclasses.replace(settings, phi=f"network:{Path(file).expanduser().absolute()}")
+    return resolved(settings)
+
+
+def _model(
+    prepared: Prepared, features: Features, learned: Learned, settings: TrainSettings, network: NetworkRun | None
+) -> Model:
     dataset, decoded = prepared.dataset, prepared.decoded
+    # of a network: what its last layer is, and that no validation row was fitted
+    more = {} if network is None else {"network": network.provenance(), "fitted_on": "train"}
     return Model(
         class_names=dataset.class_names,
         image_format=prepared.choice.format,
@@ -241,11 +291,12 @@ def _model(prepared: Prepared, features: Features, learned: Learned, settings: T
         provenance={
             "lastlayer": __version__,
             "phi": prepared.phi_text,
-            "head": settings.head,
+            "head": settings.head if network is None or network.last.refitted else "the network's own",
             "C": None if learned.C != learned.C or learned.C == float("inf") else learned.C,
             "l2": None if learned.l2 != learned.l2 else learned.l2,
             "selection": learned.selection,
             "seed": settings.seed,
             "data_sha256": dataset.subset(features.rows).content_hash(decoded.sha256[features.rows]),
+            **more,
         },
     )

@@ -21,12 +21,12 @@ from lastlayer.evaluation.baselines import Baseline
 from lastlayer.evaluation.predictions import COLUMNS, prediction_rows
 from lastlayer.model import Model
 from lastlayer.pipeline.environment import environment
-from lastlayer.pipeline.reporting import cell_images, mistakes
+from lastlayer.pipeline.reporting import cell_images, mistakes, write_report
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.scoring import SideScores
 from lastlayer.pipeline.settings import Execution
 from lastlayer.pipeline.write_run import SCHEMA_VERSION, scores_document
-from lastlayer.report import ReportData, render_report
+from lastlayer.report import ReportData
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def write_evaluation(
         alterations=alterations,
         environment=facts,
     )
-    _files.write_text(folder / "report.html", render_report(report))
+    write_report(folder, report)
     writer.log("scored", side=scored.side, accuracy=evaluation.accuracy.to_dict())
 
 

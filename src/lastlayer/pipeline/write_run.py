@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lastlayer import __version__, _files
+from lastlayer._arrays import Float32
 from lastlayer._codes import Problem
 from lastlayer.evaluation.baselines import Baseline
 from lastlayer.evaluation.intervals import json_number
+from lastlayer.evaluation.learning_curve import LearningCurve
 from lastlayer.evaluation.metrics import Evaluation
 from lastlayer.evaluation.predictions import COLUMNS, prediction_rows
 from lastlayer.model import Model
 from lastlayer.pipeline import toml
 from lastlayer.pipeline.checking import problem_to_dict
 from lastlayer.pipeline.environment import environment
-from lastlayer.pipeline.held_out import FILE as HELD_OUT
-from lastlayer.pipeline.held_out import write_held_out
 from lastlayer.pipeline.learn import Learned
 from lastlayer.pipeline.run import RunWriter
+from lastlayer.pipeline.run_decisions import write_decisions
 from lastlayer.pipeline.scoring import SideScores
 from lastlayer.pipeline.settings import Execution, TrainSettings, settings_from
 
 if TYPE_CHECKING:
     from lastlayer.pipeline.features import Features
     from lastlayer.pipeline.preparing import Clock, Prepared
+    from lastlayer.pipeline.suspects import LabelCheck
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +50,10 @@ class Outcome:
     look: int | None
     problems: tuple[Problem, ...]
     auto: dict[str, Any] | None = None
+    curve: LearningCurve | None = None
+    filters: Float32 | None = None
+    network: dict[str, Any] | None = None
+    doubts: LabelCheck | None = None
 
     @property
     def quoted(self) -> SideScores:
@@ -69,9 +75,9 @@ def write_outcome(writer: RunWriter, outcome: Outcome, clock: Clock) -> None:
     outcome.model.save(folder / "model.safetensors")
     prepared.split.save(folder / "split.csv", prepared.dataset, prepared.decoded.sha256)
     _write_predictions(folder / "predictions.csv", outcome)
-    for side in outcome.sides:
-        if side.side == "val" and side.held_out:
-            write_held_out(folder / HELD_OUT, side.scores, side.labels, outcome.model.class_names)
+    decided = write_decisions(folder, prepared, outcome.features, outcome.model, outcome.sides, outcome.settings)
+    if outcome.doubts is not None:
+        outcome.doubts.write(folder, prepared.dataset)
     _files.write_text(folder / "config.toml", config)
     _files.write_json(folder / "env.json", facts)
     clock.lap("write")
@@ -81,7 +87,7 @@ def write_outcome(writer: RunWriter, outcome: Outcome, clock: Clock) -> None:
     report = training_report(outcome, evaluations, clock, facts, config, folder)
     _files.write_text(folder / "report.html", report)
     clock.lap("report")
-    _files.write_json(folder / "metrics.json", _metrics(outcome, evaluations, clock))
+    _files.write_json(folder / "metrics.json", _metrics(outcome, evaluations, decided, clock))
     for side in outcome.sides:
         writer.log("scored", side=side.side, accuracy=evaluations[side.side].accuracy.to_dict())
     for problem in outcome.problems:
@@ -97,8 +103,7 @@ def config_text(outcome: Outcome) -> str:
     values = {f.name: getattr(outcome.settings, f.name) for f in dataclasses.fields(TrainSettings)}
     values["phi"] = outcome.prepared.phi_text
     values["split"] = "split.csv"
-    if values["l2"] != values["l2"]:
-        del values["l2"]
+    values = {name: value for name, value in values.items() if value == value}  # NaN: the default
     return toml.dump(
         {
             "train": values,
@@ -141,21 +146,24 @@ def _write_predictions(path: Path, outcome: Outcome) -> None:
     _files.write_csv(path, COLUMNS, rows)
 
 
-def _metrics(outcome: Outcome, evaluations: dict[str, Evaluation], clock: Clock) -> dict[str, Any]:
-    learned = outcome.learned
+def _metrics(
+    outcome: Outcome, evaluations: dict[str, Evaluation], decided: dict[str, Any], clock: Clock
+) -> dict[str, Any]:
+    learned, doubts = outcome.learned, outcome.doubts
     return {
         "schema_version": SCHEMA_VERSION,
         "verb": "train",
         **scores_document(evaluations, outcome.quoted.side, outcome.baselines, outcome.look, outcome.problems),
         "selection": learned.selection,
         "auto": outcome.auto,
+        "network": outcome.network,
         "interrupted": learned.interrupted,
         "C": json_number(learned.C),
         "l2": json_number(learned.l2),
         "path": [
             {
                 "C": point.C,
-                "l2": point.l2,
+                "l2": json_number(point.l2),
                 "train_loss": json_number(point.train_loss),
                 "val_accuracy": {"k": point.val_accuracy[0], "n": point.val_accuracy[1]},
                 "val_loss": json_number(point.val_loss),
@@ -168,14 +176,17 @@ def _metrics(outcome: Outcome, evaluations: dict[str, Evaluation], clock: Clock)
         ],
         "final_fit": {
             "stop_reason": learned.final.solution.stop_reason.value,
-            "passes": learned.final.solution.passes,
+            "passes": json_number(learned.final.solution.passes),
             "relative_gradient_norm": json_number(learned.final.solution.gradient_norm),
             "value": json_number(learned.final.solution.value),
         },
         "temperature": learned.temperature,
+        "labels": None if doubts is None else doubts.to_dict(outcome.prepared.dataset),
+        "decisions": decided,
+        "learning_curve": None if outcome.curve is None else outcome.curve.to_dict(),
         "phi": outcome.prepared.phi_text,
         "n_features": int(outcome.model.weights.shape[0]),
-        "head": outcome.settings.head,
+        "head": outcome.model.provenance["head"],
         "alterations": {k: len(v) for k, v in sorted(outcome.prepared.decoded.alterations.items())},
         "cache": {"images": outcome.prepared.images_reused, "features": outcome.features.reused},
         "data_sha256": outcome.model.provenance["data_sha256"],

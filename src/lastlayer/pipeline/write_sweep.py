@@ -14,20 +14,20 @@ from lastlayer._arrays import FloatArray, IntArray, UInt8
 from lastlayer._codes import Problem
 from lastlayer._files import display_name
 from lastlayer.evaluation.baselines import majority
-from lastlayer.evaluation.intervals import Proportion, json_number
+from lastlayer.evaluation.intervals import Estimate, Proportion, json_number
 from lastlayer.evaluation.scaling import fit_temperature
 from lastlayer.model import softmax
 from lastlayer.pipeline import toml
 from lastlayer.pipeline.checking import problem_to_dict
 from lastlayer.pipeline.environment import environment
 from lastlayer.pipeline.imaging import FormatChoice
-from lastlayer.pipeline.reporting import cell_images, mistakes
+from lastlayer.pipeline.reporting import cell_images, mistakes, write_report
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.scoring import SideScores
 from lastlayer.pipeline.settings import HEADS, Execution, TrainSettings
 from lastlayer.pipeline.sweep_choice import Candidate, CurvePoint, Difference, Nested, doubling
 from lastlayer.pipeline.sweep_settings import SweepSettings
-from lastlayer.report import PathRow, ReportData, render_report
+from lastlayer.report import PathRow, ReportData
 
 if TYPE_CHECKING:
     from lastlayer.pipeline.preparing import Clock, Prepared
@@ -87,7 +87,7 @@ def write_sweep(writer: RunWriter, outcome: SweepOutcome, clock: Clock) -> None:
     outcome.prepared.split.save(folder / "split.csv", outcome.prepared.dataset, outcome.prepared.decoded.sha256)
     _files.write_text(folder / "best.toml", config)
     _files.write_json(folder / "env.json", facts)
-    _files.write_text(folder / "report.html", _report(outcome, facts, config, clock))
+    write_report(folder, _report(outcome, facts, config, clock))
     clock.lap("report")
     _files.write_json(folder / "sweep.json", document(outcome, clock))
     for candidate in outcome.candidates:
@@ -154,7 +154,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "n_features": candidate.n_features,
         "C": candidate.C,
         "Cs": [table.C for table in candidate.tables],
-        "accuracy": {"mean": candidate.mean, "sd": candidate.sd},
+        "accuracy": {"mean": candidate.mean, "sd": candidate.sd, "interval": candidate.interval.to_dict()},
         "seconds_per_fold": round(candidate.seconds, 4),
         "folds": [
             {"repeat": r, "fold": f, "k": int(table.right[f, table.best]), "n": int(table.sizes[f])}
@@ -181,7 +181,7 @@ def _nested(outcome: SweepOutcome) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
-        "accuracy": {"mean": found.mean, "sd": found.sd},
+        "accuracy": {"mean": found.mean, "sd": found.sd, "interval": found.interval.to_dict()},
         "pooled": Proportion(found.right, found.n).to_dict(),
         "cost_of_choosing": outcome.winner.tables[0].accuracies.mean().item() - found.mean,
         "chosen": [{"phi": phi, "C": C} for phi, C in found.chosen],
@@ -206,13 +206,19 @@ def _curve(outcome: SweepOutcome) -> dict[str, Any] | None:
     }
 
 
+def _percent(found: Estimate) -> str:
+    if not (np.isfinite(found.low) and np.isfinite(found.high)):
+        return "no interval"
+    return f"95% [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
 def _oof(outcome: SweepOutcome, name: str, z: FloatArray) -> SideScores:
     """Held-out scores as probabilities; the temperature of scores that are none is fitted on them."""
     T = 1.0 if HEADS[outcome.settings.train.head].loss == "cross_entropy" else fit_temperature(z, outcome.y)
     return SideScores(name, outcome.rows, outcome.y, np.asarray(z, np.float32), softmax(z, T), held_out=True)
 
 
-def _report(outcome: SweepOutcome, facts: dict[str, str], config: str, clock: Clock) -> str:
+def _report(outcome: SweepOutcome, facts: dict[str, str], config: str, clock: Clock) -> ReportData:
     """The winner's held-out answers as a report, with every φ in its plan."""
     prepared, winner = outcome.prepared, outcome.winner
     names = prepared.dataset.class_names
@@ -226,12 +232,12 @@ def _report(outcome: SweepOutcome, facts: dict[str, str], config: str, clock: Cl
         (
             "chosen" if candidate is winner else "phi",
             f"{candidate.phi} ({candidate.n_features} features, C = {candidate.C:g}): "
-            f"{100 * candidate.mean:.1f} ± {100 * candidate.sd:.1f}%",
+            f"{100 * candidate.mean:.1f} ± {100 * candidate.sd:.1f}% between folds, {_percent(candidate.interval)}",
             "--phi",
         )
         for candidate in outcome.candidates
     ]
-    data = ReportData(
+    return ReportData(
         title=outcome.execution.name or "sweep",
         command=outcome.execution.command,
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -271,4 +277,3 @@ def _report(outcome: SweepOutcome, facts: dict[str, str], config: str, clock: Cl
             NESTED: "each image by a fit whose φ and C were chosen without it",
         },
     )
-    return render_report(data)

@@ -9,8 +9,13 @@ from typing import NamedTuple, Protocol, final
 from lastlayer._arrays import Float32, UInt8
 from lastlayer._codes import Problem
 from lastlayer.evaluation.baselines import Baseline
-from lastlayer.evaluation.intervals import Proportion
+from lastlayer.evaluation.calibration import CalibrationError
+from lastlayer.evaluation.intervals import Estimate, Proportion
+from lastlayer.evaluation.learning_curve import LearningCurve
 from lastlayer.evaluation.metrics import Evaluation
+
+TRUSTED = 0.97
+"""Accuracy from which on a doubted label is more likely wrong than the model."""
 
 
 class Setting(NamedTuple):
@@ -64,10 +69,19 @@ class PathRow:
     converged: bool
 
 
+class Near(NamedTuple):
+    """A training image close to another one: its name, class, and how close it is in the units of the note."""
+
+    name: str
+    label: int
+    closeness: float
+    thumbnail: UInt8
+
+
 @final
 @dataclass(frozen=True)
 class Mistake:
-    """An image answered wrong; `label` and `predicted` are positions in the class names."""
+    """An image answered wrong; `label` and `predicted` are positions in the class names, `near` the nearest first."""
 
     name: str
     label: int
@@ -75,6 +89,143 @@ class Mistake:
     p_predicted: float
     p_label: float
     thumbnail: UInt8
+    near: Sequence[Near] = ()
+
+
+class Doubt(NamedTuple):
+    """An image whose label (`suspects`) or answer (`unsure`) is in doubt: two classes and their probabilities.
+
+    Of a suspected label `first` is the label and `second` the class suggested; of an unsure answer they are the most
+    probable class and the next one.
+    """
+
+    name: str
+    first: int
+    second: int
+    p_first: float
+    p_second: float
+    thumbnail: UInt8
+
+
+@final
+@dataclass(frozen=True)
+class Suspects:
+    """Labels that are probably wrong.
+
+    Attributes
+    ----------
+    rows : sequence of Doubt
+        The most suspicious first.
+    found, judged, estimate : int
+        Labels suspected, labels judged, wrong ones among these by the confident joint.
+    accuracy : Proportion
+        Of the model on the labels judged.
+    how : str
+        Where the probabilities come from, in one sentence.
+    """
+
+    rows: Sequence[Doubt]
+    found: int
+    judged: int
+    estimate: int
+    accuracy: Proportion
+    how: str
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the model is good enough for its doubts to be about labels rather than about itself."""
+        return self.accuracy.n > 0 and self.accuracy.value >= TRUSTED
+
+
+@final
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration on the quoted split, before and after a temperature.
+
+    Attributes
+    ----------
+    before, after : CalibrationError
+        `after` is None where no other rows were there to fit a temperature on.
+    loss_before, loss_after : Estimate
+        Log loss.
+    temperature : float or None
+    fitted_on : str
+        The rows the temperature was fitted on.
+    """
+
+    before: CalibrationError
+    loss_before: Estimate
+    after: CalibrationError | None = None
+    loss_after: Estimate | None = None
+    temperature: float | None = None
+    fitted_on: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Abstaining:
+    """What answering only when sure is worth on the quoted split.
+
+    Attributes
+    ----------
+    coverage, risk : tuple of float
+        Share answered, surest first, and share of those answers that is wrong.
+    aurc : Estimate
+        Area under that curve.
+    n : int
+    threshold, wanted : float or None
+        Probability from which on to answer, and the accuracy it was chosen for; None where nothing was promised.
+    answered, right : Proportion or None
+        What the threshold does on this split.
+    """
+
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    aurc: Estimate
+    n: int
+    threshold: float | None = None
+    wanted: float | None = None
+    answered: Proportion | None = None
+    right: Proportion | None = None
+
+    def accuracy_at(self, share: float) -> float:
+        """Accuracy of the surest `share` of the answers."""
+        k = next((k for k, c in enumerate(self.coverage) if c >= share - 1e-9), len(self.coverage) - 1)
+        return 1.0 - self.risk[k]
+
+
+class Epoch(NamedTuple):
+    """One epoch of training a network; None where it was not measured."""
+
+    epoch: float
+    loss: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    rate: float | None
+
+
+@final
+@dataclass(frozen=True)
+class Training:
+    """How a network was trained.
+
+    Attributes
+    ----------
+    epochs : sequence of Epoch
+    best_epoch : float or None
+        The one whose weights were kept.
+    stop_reason : str
+    layers : sequence of str
+        The architecture, line by line.
+    filters : sequence of pictures, uint8 (h, w, 3)
+        Of the first layer.
+    """
+
+    epochs: Sequence[Epoch]
+    best_epoch: float | None = None
+    stop_reason: str = ""
+    layers: Sequence[str] = ()
+    filters: Sequence[UInt8] = ()
 
 
 @final
@@ -126,6 +277,17 @@ class ReportData:
         What a split was used for, where the usual words do not fit.
     quote_tag : str
         What stands before the score to quote.
+    suspects : Suspects or None
+        None: labels were not checked.
+    unsure : sequence of Doubt
+        Answers with the smallest lead over the next class, closest first.
+    calibration : Calibration or None
+    abstaining : Abstaining or None
+    learning_curve : LearningCurve or None
+    training : Training or None
+        Of a network.
+    near_note : str
+        How the nearest training images of the mistakes were found, or why there are none.
     """
 
     title: str
@@ -153,6 +315,13 @@ class ReportData:
     config_toml: str = ""
     split_notes: Mapping[str, str] = field(default_factory=dict)
     quote_tag: str = "quote this one"
+    suspects: Suspects | None = None
+    unsure: Sequence[Doubt] = ()
+    calibration: Calibration | None = None
+    abstaining: Abstaining | None = None
+    learning_curve: LearningCurve | None = None
+    training: Training | None = None
+    near_note: str = ""
 
     @property
     def quoted(self) -> Evaluation | None:

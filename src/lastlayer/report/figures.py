@@ -12,7 +12,7 @@ import numpy as np
 from lastlayer._arrays import UInt8
 from lastlayer.evaluation.metrics import Confusion, Evaluation
 from lastlayer.report.data import PathRow
-from lastlayer.report.thumbnails import encode_png
+from lastlayer.report.thumbnails import encode_png, enlarged
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 44
@@ -30,13 +30,25 @@ class Tick(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """One value of a curve: place, what it says, whether it was chosen, whether the solver converged."""
+    """One value of a curve: place, what it says, whether it was chosen, whether the solver converged, its interval."""
 
     x: float
     y: float
     text: str
-    chosen: bool
-    converged: bool
+    chosen: bool = False
+    converged: bool = True
+    low: float | None = None
+    high: float | None = None
+
+
+class Bar(NamedTuple):
+    """A bar of a histogram, and what it counts."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    text: str
 
 
 @final
@@ -53,7 +65,11 @@ class Curve:
 @final
 @dataclass(frozen=True)
 class Panel:
-    """One plot over C."""
+    """One plot.
+
+    `band` is a shaded polygon, `diagonal` a thin reference line, `chosen_x` a vertical line at what was chosen; `name`
+    is the name of its file.
+    """
 
     title: str
     description: str
@@ -61,7 +77,13 @@ class Panel:
     y_ticks: tuple[Tick, ...]
     band: str
     curves: tuple[Curve, ...]
-    chosen_x: float | None
+    chosen_x: float | None = None
+    x_title: str = "C (weaker regularisation →)"
+    y_title: str = ""
+    name: str = "figure"
+    caption: str = ""
+    diagonal: str = ""
+    bars: tuple[Bar, ...] = ()
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -78,7 +100,7 @@ def path_panels(rows: Sequence[PathRow], chosen: int | None) -> tuple[Panel, ...
     drawn = [row.C for row in rows if row.C > 0 and math.isfinite(row.C)]
     if len(set(drawn)) < 2:
         return ()
-    x, x_ticks = _log_axis(min(drawn), max(drawn))
+    x, x_ticks = log_axis(min(drawn), max(drawn))
     chosen_x = x(rows[chosen].C) if chosen is not None and rows[chosen].C in drawn else None
     panels = []
     measured = [(i, row) for i, row in enumerate(rows) if row.C in drawn and row.val_accuracy.n]
@@ -108,7 +130,7 @@ def _accuracy_panel(
     shares = [row.val_accuracy for _, row in measured]
     # The choice happens near the top: far worse values may leave the frame below.
     floor = max(s.value for s in shares) - ACCURACY_SHOWN
-    y, y_ticks = _linear_axis(max(floor, min(s.low for s in shares)), max(s.high for s in shares), percent=True)
+    y, y_ticks = linear_axis(max(floor, min(s.low for s in shares)), max(s.high for s in shares), percent=True)
     upper = [(x(row.C), y(row.val_accuracy.high)) for _, row in measured]
     lower = [(x(row.C), y(row.val_accuracy.low)) for _, row in measured]
     dots = tuple(
@@ -117,15 +139,17 @@ def _accuracy_panel(
     )
     best = max(shares, key=lambda s: s.value)
     text = f"Validation accuracy for {len(measured)} values of C, best {best}"
-    curve = Curve("validation", "main", _points([(d.x, d.y) for d in dots]), dots)
+    curve = Curve("validation", "main", points_text([(d.x, d.y) for d in dots]), dots)
     return Panel(
         "Validation accuracy, 95% interval shaded",
         text,
         x_ticks,
         y_ticks,
-        _points(upper + lower[::-1]),
+        points_text(upper + lower[::-1]),
         (curve,),
         chosen_x,
+        name="path-accuracy",
+        caption="; the vertical line marks the value used" if chosen_x is not None else "",
     )
 
 
@@ -138,23 +162,26 @@ def _loss_panel(
 ) -> Panel:
     values = [value for _, _, points in series for _, _, value, _ in points]
     ceiling = LOSS_SHOWN * min(value for _, _, value, _ in series[0][2])
-    y, y_ticks = _linear_axis(min(0.0, *values), min(max(values), max(ceiling, 1e-12)), percent=False)
+    y, y_ticks = linear_axis(min(0.0, *values), min(max(values), max(ceiling, 1e-12)), percent=False)
     curves = []
     for name, style, points in series:
         dots = tuple(
             Dot(x(C), y(value), f"C = {C:.3g}: {name} loss {value:.4g}", i == chosen, converged)
             for i, C, value, converged in points
         )
-        curves.append(Curve(name, style, _points([(d.x, d.y) for d in dots]), dots))
+        curves.append(Curve(name, style, points_text([(d.x, d.y) for d in dots]), dots))
     text = " and ".join(f"{name} loss {points[0][2]:.3g} to {points[-1][2]:.3g}" for name, _, points in series)
-    return Panel("Loss (mean per image)", f"Against C: {text}", x_ticks, y_ticks, "", tuple(curves), chosen_x)
+    title, about = "Loss (mean per image)", f"Against C: {text}"
+    return Panel(title, about, x_ticks, y_ticks, "", tuple(curves), chosen_x, name="path-loss")
 
 
-def _points(pairs: Sequence[tuple[float, float]]) -> str:
+def points_text(pairs: Sequence[tuple[float, float]]) -> str:
+    """Pairs of SVG units as the attribute `points`."""
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs)
 
 
-def _log_axis(low: float, high: float) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
+def log_axis(low: float, high: float) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
+    """Where a value stands on a logarithmic x axis, and its ticks."""
     a, b = math.log10(low), math.log10(high)
     inside = WIDTH - RIGHT - LEFT - 24  # values keep clear of the frame
 
@@ -179,7 +206,8 @@ def power_of_ten(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _linear_axis(low: float, high: float, percent: bool) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
+def linear_axis(low: float, high: float, percent: bool) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
+    """Where a value stands on the y axis, and its ticks; the ends are at ticks."""
     span = max(high - low, 1e-3 if percent else 1e-9 + 1e-3 * abs(high))
     step = nice_step(span / 4)
     bottom, top = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
@@ -242,3 +270,9 @@ def heat_map(evaluation: Evaluation) -> HeatMap:
     pixels[np.arange(K), np.arange(K), :3] = (0, 114, 178)
     pixels[:, :, 3] = np.where(counts > 0, np.rint(80 + 175 * np.clip(alpha, 0, 1)), 0)
     return HeatMap(K, encode_png(pixels), max(1.0, K / 150), evaluation.top_confusions(MARKS))
+
+
+def confusion_picture(evaluation: Evaluation) -> bytes:
+    """The confusion matrix as PNG, a square of whole pixels a cell, at least 480 pixels wide."""
+    uri = heat_map(evaluation).uri
+    return enlarged(uri, max(1, -(-480 // len(evaluation.class_names))))

@@ -11,11 +11,13 @@ import functools
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from lastlayer._files import display_name
-from lastlayer.report import figures, summary, thumbnails
+from lastlayer.evaluation.learning_curve import Place
+from lastlayer.report import curves, figures, summary, thumbnails
 from lastlayer.report.data import ReportData
 from lastlayer.report.thumbnails import Key, Pixmap
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 4_800_000
 LONGEST_NAME = 90
+CARD_PICTURES = 4
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
@@ -49,7 +52,9 @@ def short_name(text: str) -> str:
     return text[: LONGEST_NAME - 30] + "…" + text[-29:]
 
 
-def render_report(data: ReportData, *, max_bytes: int = MAX_BYTES) -> str:
+def render_report(
+    data: ReportData, *, max_bytes: int = MAX_BYTES, encoded: Sequence[tuple[Key, Pixmap]] | None = None
+) -> str:
     """The report as one HTML document: no network, no external font, script or style.
 
     Names of classes and files are escaped everywhere. Pictures are dropped, the least important first,
@@ -60,19 +65,27 @@ def render_report(data: ReportData, *, max_bytes: int = MAX_BYTES) -> str:
     data : ReportData
     max_bytes : int
         Size to stay below. The text alone may exceed it when there are very many long names.
+    encoded : sequence of (Key, Pixmap), optional
+        The pictures of `data`, where they were encoded before (`thumbnails.pictures`, `stored.unpack_report`).
 
     Returns
     -------
     str
         Encodes to UTF-8 without surrogates.
     """
-    encoded = thumbnails.pictures(data)
-    template = _template()
-    fixed = _context(data)
+    gone = encoded is not None and not encoded
+    encoded = thumbnails.pictures(data, max_bytes) if encoded is None else encoded
+    template, parts = page_parts("report.html")
+    total = sum(1 for _ in thumbnails.wanted(data))
+    fixed = {**_context(data), **parts, "pictures_gone": gone and total > 0}
     keep = len(encoded)
+    spare = max_bytes - sum(len(pixmap.uri) for _, pixmap in encoded)
+    while keep and spare < 0:  # without drawing the page: it cannot fit
+        keep -= 1
+        spare += len(encoded[keep][1].uri)
     while True:
         shown = dict(encoded[:keep])
-        html = template.render(**fixed, **_pictures(data, shown, len(encoded)))
+        html = template.render(**fixed, **_pictures(data, shown, total))
         excess = len(html.encode("utf-8")) - max_bytes
         if excess <= 0 or keep == 0:
             return html
@@ -81,12 +94,48 @@ def render_report(data: ReportData, *, max_bytes: int = MAX_BYTES) -> str:
             excess -= len(encoded[keep][1].uri)
 
 
+def figure_files(data: ReportData) -> dict[str, bytes]:
+    """Every figure as a file of its own, by file name: SVG that needs no style sheet, PNG for the confusion matrix."""
+    macro: Any = vars(_environment().get_template("macros.html").make_module({"data": data}))["panel_svg"]
+    style = _markup(_asset("figure.css"))
+    named = [*_panels(data).values()]
+    files = {f"{p.name}.svg": str(macro(p, style)).encode("utf-8") for part in named for p in part}
+    evaluation = data.quoted
+    if evaluation is not None and evaluation.n:
+        files["confusion.png"] = figures.confusion_picture(evaluation)
+    return files
+
+
+def page_parts(name: str) -> tuple[Template, dict[str, Any]]:
+    """A page template of this package, and the style, script and policy that every page shares."""
+    style, script = _asset("report.css"), _asset("report.js")
+    return _environment().get_template(name), {
+        "style": _markup(style),
+        "script": _markup(script),
+        "policy": _policy(style, script),
+    }
+
+
+def _panels(data: ReportData) -> dict[str, tuple[figures.Panel, ...]]:
+    """Every panel of the report, by the part that shows it."""
+    curve = None if data.learning_curve is None else curves.learning_panel(data.learning_curve)
+    coverage = None if data.abstaining is None else curves.coverage_panel(data.abstaining)
+    calibration = () if data.calibration is None else curves.reliability_panels(data.calibration)
+    return {
+        "panels": figures.path_panels(data.path, data.chosen),
+        "confidence_panels": (*calibration, *(() if coverage is None else (coverage,))),
+        "learning_panels": () if curve is None else (curve,),
+        "training_panels": () if data.training is None else curves.training_panels(data.training),
+    }
+
+
 def _context(data: ReportData) -> dict[str, Any]:
     """Everything the templates print, but the pictures."""
     evaluation = data.quoted if data.quoted is not None and data.quoted.n else None
     K = len(data.class_names)
-    style, script = _asset("report.css"), _asset("report.js")
     dense = K <= summary.DENSE_UP_TO
+    panels = _panels(data)
+    mistakes = tuple(data.mistakes[: thumbnails.MOST_MISTAKES])
     return {
         "data": data,
         "evaluation": evaluation,
@@ -100,13 +149,23 @@ def _context(data: ReportData) -> dict[str, Any]:
         "heat_map": figures.heat_map(evaluation) if evaluation and not dense else None,
         "unbeaten": any(problem.code == "LL021" for problem in data.problems),
         "wide_names": max((len(short_name(name)) for name in data.class_names), default=0) > 4,
-        "panels": figures.path_panels(data.path, data.chosen),
+        **panels,
+        "learning_panel": next(iter(panels["learning_panels"]), None),
+        "beyond": _beyond(data),
+        "has_unsure": bool(data.unsure or data.calibration or (data.abstaining and data.abstaining.n)),
+        "nears": any(mistake.near for mistake in mistakes),
         "shown_classes": thumbnails.shown_classes(data),
-        "mistakes": tuple(data.mistakes[: thumbnails.MOST_MISTAKES]),
-        "style": _markup(style),
-        "script": _markup(script),
-        "policy": _policy(style, script),
+        "mistakes": mistakes,
     }
+
+
+def _beyond(data: ReportData) -> tuple[Place, ...]:
+    """What the learning curve guesses at twice and four times the images."""
+    curve = data.learning_curve
+    if curve is None or not curve.law:
+        return ()
+    N = curve.points[-1].n
+    return tuple(min(curve.law, key=lambda place: abs(math.log(place.n / (m * N)))) for m in (2, 4))
 
 
 def _pictures(data: ReportData, shown: dict[Key, Pixmap], total: int) -> dict[str, Any]:
@@ -126,6 +185,9 @@ def _pictures(data: ReportData, shown: dict[Key, Pixmap], total: int) -> dict[st
     dense = evaluation is not None and evaluation.n and len(data.class_names) <= summary.DENSE_UP_TO
     return {
         "picture": lambda kind, first, second=0: shown.get(Key(kind, first, second)),
+        "card_pictures": lambda group: [
+            pixmap for place in range(CARD_PICTURES) if (pixmap := shown.get(Key("cell", group, place))) is not None
+        ],
         "groups": groups,
         "galleries": galleries,
         "table": summary.confusion_table(evaluation, groups) if evaluation is not None and dense else None,
@@ -152,10 +214,6 @@ def _asset(name: str) -> str:
 
 
 @functools.cache
-def _template() -> Template:
-    return _environment().get_template("report.html")
-
-
 def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup

@@ -18,6 +18,7 @@ from lastlayer._arrays import InputError
 from lastlayer.representations.base import Representation
 from lastlayer.representations.chain import Chain
 from lastlayer.representations.concatenate import Concatenate
+from lastlayer.representations.network import network_term
 from lastlayer.representations.registry import BASES, FILES, MAIN, MAPS, OTHER_NAMES, SHORT, STEPS, typed
 
 _WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
@@ -69,6 +70,9 @@ Piece = tuple[str, str]
 
 def _pieces(term: str) -> list[Piece]:
     """The parts of a term; a "/" after the name of a file belongs to it."""
+    network = network_term(term)
+    if network:
+        return [("network", network)]
     pieces: list[Piece] = []
     rest = term
     while True:

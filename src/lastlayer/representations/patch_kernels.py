@@ -43,7 +43,7 @@ def encode_soft(
         whitened_patches(images[i], size, mean, V, flat, patches, P)
         for tile in range(tiles):
             np.dot(P, F[tile], responses)
-            _soft_bins(responses, threshold, ends_y, ends_x, sums)
+            soft_bins(responses, threshold, ends_y, ends_x, sums)
             np.dot(pooling, sums, pooled)
             for r in range(regions):
                 out[i, r, 0, tile * f : (tile + 1) * f] = pooled[r, :f]
@@ -114,7 +114,8 @@ def whitened_patches(image: Any, size: int, mean: Any, V: Any, flat: Any, patche
 
 
 @compiled
-def _soft_bins(responses: Any, threshold: Any, ends_y: Any, ends_x: Any, sums: Any) -> None:
+def soft_bins(responses: Any, threshold: Any, ends_y: Any, ends_x: Any, sums: Any) -> None:
+    """Sums over bins of both sides of thresholded responses (positions, f) into (bins, 2f), overwritten."""
     f, width = responses.shape[1], ends_x[-1]
     sums[:] = ZERO
     top = 0

@@ -16,7 +16,7 @@ from typing import final
 
 import numpy as np
 
-from lastlayer._arrays import Float32, Float64, InputError, IntArray, UInt8
+from lastlayer._arrays import Array, Float32, Float64, InputError, IntArray, UInt8
 
 FLAT_SHARE = 1e-12
 """Patches whose variance is below this share of the pixels' range squared are all alike."""
@@ -40,7 +40,15 @@ class Whitening:
     signs: Float32
 
     @classmethod
-    def of(cls, patches: Float32, size: int, n_components: int, ridge: float, mirror: bool) -> Whitening:
+    def of(
+        cls,
+        patches: Float32,
+        size: int,
+        n_components: int,
+        ridge: float,
+        mirror: bool,
+        channel_signs: Float32 | None = None,
+    ) -> Whitening:
         """From patches (n, d) of `size` × `size` pixels.
 
         Parameters
@@ -51,6 +59,9 @@ class Whitening:
             ε, added to the variances: noise in directions below it is not blown up.
         mirror : bool
             Take every patch together with its mirror image.
+        channel_signs : float32 (C,), optional
+            What mirroring an image does to each of its channels beside moving it: 1, or -1 where the channel changes
+            its sign. All 1 when not given.
         """
         mean = patches.mean(axis=0, dtype=np.float64)
         moved = patches - mean.astype(np.float32)
@@ -63,10 +74,13 @@ class Whitening:
             values, vectors = np.linalg.eigh(covariance)
             signs = np.ones(len(values))
         else:
-            turned = mirrored_columns(size, patches.shape[1] // size**2)
-            mean = (mean + mean[turned]) / 2
-            covariance = (covariance + covariance[turned][:, turned]) / 2
-            values, vectors, signs = _even_and_odd(covariance, turned)
+            channels = patches.shape[1] // size**2
+            turned = mirrored_columns(size, channels)
+            each = np.ones(channels) if channel_signs is None else channel_signs.astype(np.float64)
+            flips = np.tile(each, size * size)
+            mean = (mean + flips * mean[turned]) / 2
+            covariance = (covariance + np.outer(flips, flips) * covariance[turned][:, turned]) / 2
+            values, vectors, signs = even_and_odd(covariance, turned, flips)
         best = np.argsort(-values, kind="stable")[:n_components]
         scale = 1.0 / np.sqrt(np.maximum(values[best], 0.0) + ridge)
         V = np.ascontiguousarray(vectors[:, best] * scale, dtype=np.float32)
@@ -87,27 +101,43 @@ def mirrored_columns(size: int, channels: int) -> IntArray:
     return numbers[:, ::-1].ravel()
 
 
-def _even_and_odd(covariance: Float64, turned: IntArray) -> tuple[Float64, Float64, Float64]:
-    """Eigenvalues and eigenvectors of a covariance that commutes with mirroring, each even or odd."""
+def even_and_odd(covariance: Float64, turned: IntArray, flips: Float64) -> tuple[Float64, Float64, Float64]:
+    """Eigenvalues and eigenvectors, each even or odd, of a covariance that commutes with mirroring.
+
+    Mirroring takes x to ``flips * x[turned]``; done twice, it changes nothing. The third result is 1 for even and -1
+    for odd eigenvectors.
+    """
     numbers = np.arange(len(turned))
-    first = numbers[numbers < turned]
-    middle = numbers[numbers == turned]
-    even, odd = np.zeros((len(turned), len(first) + len(middle))), np.zeros((len(turned), len(first)))
-    columns = np.arange(len(first))
-    even[first, columns] = even[turned[first], columns] = np.sqrt(0.5)
-    even[middle, len(first) + np.arange(len(middle))] = 1.0
-    odd[first, columns], odd[turned[first], columns] = np.sqrt(0.5), -np.sqrt(0.5)
-    parts = [(basis, *np.linalg.eigh(basis.T @ covariance @ basis)) for basis in (even, odd) if basis.shape[1]]
-    values = np.concatenate([value for _, value, _ in parts])
-    vectors = np.hstack([basis @ vector for basis, _, vector in parts])
-    signs = np.concatenate([np.full(len(value), sign) for (_, value, _), sign in zip(parts, (1.0, -1.0))])
-    return values, vectors, signs
+    pairs, alone = numbers[numbers < turned], numbers[numbers == turned]
+    parts = []
+    for sign in (1.0, -1.0):
+        own = alone[flips[alone] == sign]
+        basis = np.zeros((len(turned), len(pairs) + len(own)))
+        columns = np.arange(len(pairs))
+        basis[pairs, columns] = np.sqrt(0.5)
+        basis[turned[pairs], columns] = sign * flips[pairs] * np.sqrt(0.5)
+        basis[own, len(pairs) + np.arange(len(own))] = 1.0
+        if basis.shape[1]:
+            values, vectors = np.linalg.eigh(basis.T @ covariance @ basis)
+            parts.append((values, basis @ vectors, np.full(len(values), sign)))
+    return (
+        np.concatenate([values for values, _, _ in parts]),
+        np.hstack([vectors for _, vectors, _ in parts]),
+        np.concatenate([signs for _, _, signs in parts]),
+    )
 
 
 def sample_patches(images: UInt8, size: int, n: int, rng: np.random.Generator) -> Float32:
     """`n` patches (n, size² C) with pixels in 0..1 from random places of random images."""
-    count, height, width, channels = images.shape
-    # in the order of the images: a memory map is read once, from front to back
+    out = sample_floats(images, size, n, rng)
+    out /= np.float32(255)
+    return out
+
+
+def sample_floats(maps: Array, size: int, n: int, rng: np.random.Generator) -> Float32:
+    """`n` patches (n, size² C) from random places of random maps (N, H, W, C)."""
+    count, height, width, channels = maps.shape
+    # in the order of the maps: a memory map is read once, from front to back
     which = np.sort(rng.integers(count, size=n))
     top, left = rng.integers(height - size + 1, size=n), rng.integers(width - size + 1, size=n)
     out = np.empty((n, size * size * channels), np.float32)
@@ -115,7 +145,6 @@ def sample_patches(images: UInt8, size: int, n: int, rng: np.random.Generator) -
         part = slice(start, start + 4096)
         rows = top[part, None] + np.arange(size)
         columns = left[part, None] + np.arange(size)
-        taken = images[which[part, None, None], rows[:, :, None], columns[:, None, :]]
+        taken = maps[which[part, None, None], rows[:, :, None], columns[:, None, :]]
         out[part] = taken.reshape(len(taken), -1)
-    out /= np.float32(255)
     return out

@@ -32,12 +32,11 @@ from lastlayer.representations.base import (
     fitted_shape,
 )
 from lastlayer.representations.patch_dictionary import CHOICES, choose_filters
+from lastlayer.representations.patch_encoding import check_real, finished, frozen, tiles, with_twins
 from lastlayer.representations.patch_pooling import SHAPES, bin_ends, pooling
 from lastlayer.representations.patch_whitening import Whitening, mirrored_columns, sample_patches
 
 ENCODINGS = ("soft", "triangle")
-TILE = 256
-"""Filters at a time: their responses to one image stay in the second-level cache."""
 SAMPLED = 200_000
 """Patches for the statistics, and the fewest for the dictionary."""
 PER_FILTER = 25
@@ -120,8 +119,7 @@ class Patches(Representation):
             ("flat", 1e-6, 100.0),
             ("power", 0.1, 1.0),
         ):
-            _check_real(name, getattr(self, name), low, high)
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, check_real("patches", name, getattr(self, name), low, high))
         if self.mirror is not None:
             check_flag("patches", "mirror", self.mirror)
         if self.chosen is not None:
@@ -180,38 +178,24 @@ class Patches(Representation):
         height, width, _ = fitted_shape(self.image_shape, self.name)
         rows, columns = height - self.size + 1, width - self.size + 1
         mean, basis, signs, chosen = self._learned()
-        F = np.vstack([chosen, chosen * signs]) if self.mirror else chosen
+        F = with_twins(chosen, signs, bool(self.mirror))
         soft = self.encoding == "soft"
-        tiles = _tiles(F) if soft else np.ascontiguousarray(F.T)
+        shaped = tiles(F) if soft else np.ascontiguousarray(F.T)
         level = self.threshold if soft else float(np.sqrt(F.shape[1]))
         # responses of unit filters to patches of unit mean square have variance 1
         encode = patch_kernels.encode_soft if soft else patch_kernels.encode_triangle
-        fixed = (self.size, mean, basis, np.float32(self.flat), tiles, np.float32(level))
+        fixed = (self.size, mean, basis, np.float32(self.flat), shaped, np.float32(level))
         where = (bin_ends(rows), bin_ends(columns), pooling(rows, columns, self.pool, self.shape))
-        K, padded = self.filters, tiles.shape[0] * tiles.shape[2] if soft else self.filters
+        K, padded = self.filters, shaped.shape[0] * shaped.shape[2] if soft else self.filters
         shape = (self.pool**2, 2, padded) if soft else (self.pool**2, padded)
 
         def kernel(batch: UInt8, scratch: Scratch) -> Float32:
             floats = np.true_divide(batch, np.float32(255), dtype=np.float32)
             out = scratch("patches.out", (len(batch), *shape))
             encode(floats, *fixed, *where, out)
-            return self._finished(out[..., :K])
+            return finished(out[..., :K], self.pool, self.power, bool(self.mirror))
 
         return kernel
-
-    def _finished(self, pooled: Float32) -> Float32:
-        """Power and mirror images of (n, regions, …, K)."""
-        n = len(pooled)
-        # sums of positive numbers in another order may fall below zero by a rounding error
-        features = np.maximum(pooled, np.float32(0))
-        if self.power != 1.0:
-            features = np.sqrt(features) if self.power == 0.5 else features ** np.float32(self.power)
-        if self.mirror:
-            half = self.filters // 2
-            grid = features.reshape(n, self.pool, self.pool, -1, self.filters)
-            other = grid[:, :, ::-1, :, half:]
-            features = (grid[..., :half] + other) * np.float32(np.sqrt(0.5))
-        return features.reshape(n, -1)
 
     @property
     def n_features(self) -> int:
@@ -296,35 +280,12 @@ class Patches(Representation):
         height, width, channels = fitted_shape(self.image_shape, self.name)
         own = self.filters // 2 if self.mirror else self.filters
         d = self.size**2 * channels
-        p = _frozen("basis", self.basis).shape[-1]
+        p = frozen("patches", "basis", self.basis).shape[-1]
         wanted = {"mean": (d,), "basis": (d, p), "signs": (p,), "chosen": (own, p)}
         for name, shape in wanted.items():
-            array = _frozen(name, getattr(self, name))
+            array = frozen("patches", name, getattr(self, name))
             if array.shape != shape:
                 raise InputError(f"patches: the array {name} has shape {array.shape}; {shape} is needed")
             object.__setattr__(self, name, array)
         if self.mirror is None or min(height, width) < self.size + self.pool:
             raise InputError(f"patches: images of {height}x{width} pixels do not fit patches of {self.size}")
-
-
-def _frozen(name: str, array: Any) -> Float32:
-    """A read-only float32 array of finite numbers."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not np.isfinite(array).all():
-        raise InputError(f"patches: the array {name} is not one of finite float32 numbers")
-    out: Float32 = np.ascontiguousarray(array)
-    out.flags.writeable = False
-    return out
-
-
-def _check_real(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise InputError(f"patches: {name} is {value!r}; a number from {low:g} to {high:g} is needed")
-
-
-def _tiles(F: Float32) -> Float32:
-    """Filters (K, p) as (tiles, p, f), the last tile filled up with zeros."""
-    f = min(TILE, len(F))
-    tiles = -(-len(F) // f)
-    padded = np.zeros((tiles * f, F.shape[1]), np.float32)
-    padded[: len(F)] = F
-    return np.ascontiguousarray(padded.reshape(tiles, f, -1).transpose(0, 2, 1))

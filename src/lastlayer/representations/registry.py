@@ -24,6 +24,7 @@ from lastlayer.representations.lbp import LocalBinaryPatterns
 from lastlayer.representations.maps import FeatureMap
 from lastlayer.representations.median import Median
 from lastlayer.representations.monomials import Monomials
+from lastlayer.representations.network import NetworkFeatures, network_settings
 from lastlayer.representations.nystrom_features import NystromFeatures
 from lastlayer.representations.onnx import Onnx, onnx_settings
 from lastlayer.representations.patches import Patches
@@ -33,6 +34,7 @@ from lastlayer.representations.power import Power
 from lastlayer.representations.products import Products
 from lastlayer.representations.radial import RadialFeatures
 from lastlayer.representations.resize import Resize
+from lastlayer.representations.second_layer import Patches2
 from lastlayer.representations.steps import ImageStep
 from lastlayer.representations.torch import Torch, timm_settings, torch_settings, torchvision_settings
 from lastlayer.representations.unit_length import UnitLength
@@ -55,12 +57,14 @@ BASES: Mapping[str, Callable[..., Representation]] = {
     "colour": Colour,
     "products": Products,
     "patches": Patches,
+    "patches2": Patches2,
     "words": Words,
     "lbp": LocalBinaryPatterns,
     "onnx": Onnx,
     "torch": Torch,
     "timm": Torch,
     "torchvision": Torch,
+    "network": NetworkFeatures,
 }
 MAPS: Mapping[str, Callable[..., FeatureMap]] = {
     "pca": PCA,
@@ -97,6 +101,7 @@ FILES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "torch": torch_settings,
     "timm": timm_settings,
     "torchvision": torchvision_settings,
+    "network": network_settings,
 }
 """Bases named by a file or a module, which read their own settings: all that follows the colon, "/" included."""
 SHORT: Mapping[str, Mapping[str, str]] = {
