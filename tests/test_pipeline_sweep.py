@@ -21,14 +21,13 @@ from lastlayer.cli.app import run
 from lastlayer.cli.sweep_scores import sweep_lines
 from lastlayer.evaluation.resampling import corrected_interval
 from lastlayer.pipeline import toml
+from lastlayer.pipeline.learning_curves import fold_curve
 from lastlayer.pipeline.settings import Execution, TrainSettings
 from lastlayer.pipeline.sweep_choice import (
     Candidate,
     best_of,
     corrected_t_test,
     differences,
-    doubling,
-    learning_curve,
     nested,
 )
 from lastlayer.pipeline.sweep_folds import FoldTable, Problem, fit_fold, fold_table, out_of_fold
@@ -94,7 +93,7 @@ def test_table_has_the_shape_of_the_design(place: tuple[Path, str, str]) -> None
         re.M,
     )
     assert re.search(r"^within noise of the best: .+\.$", out, re.M)
-    assert re.search(r"^Learning curve: .* points from doubling data, .*\.$", out, re.M)
+    assert re.search(r"^Learning curve \(images: accuracy\): .*\n(Doubling|Too few).*\.$", out, re.M)
     assert lines[-1] == "runs/all/report.html   refit: lastlayer train --config runs/all/best.toml"
     assert "LL023" not in err, "the nested score chose nothing"
 
@@ -123,7 +122,7 @@ def test_files_and_their_content(place: tuple[Path, str, str]) -> None:
     inner = found["nested"]["accuracy"]
     assert set(inner) == {"mean", "sd", "interval"} and inner["interval"]["value"] == pytest.approx(inner["mean"])
     assert len(found["nested"]["chosen"]) == 3 and found["nested"]["pooled"]["n"] == 39
-    assert [round(point["share"], 2) for point in found["learning_curve"]["points"]][-1] == 0.67
+    assert found["learning_curve"]["points"][-1]["n"] == 26
     report = (folder / "report.html").read_text(encoding="utf-8")
     assert "nested" in report and "each image by a fit whose φ and C were chosen without it" in report
 
@@ -296,17 +295,16 @@ def test_nested_estimate_of_noise_pays_for_the_choice() -> None:
     assert len(honest.chosen) == 3
 
 
-def test_learning_curve_rises_and_its_shares_are_nested() -> None:
+def test_the_curve_of_folds_ends_in_the_cross_validation_itself() -> None:
     problem = blobs(400, 3.0)
     folds = make_folds(problem.y, 5)
-    with SILENT.task("curve", 20) as task:
-        points = learning_curve(problem, 0.01, folds, 0, task)
-    assert [round(point.share, 2) for point in points] == [0.1, 0.2, 0.4, 0.8]
-    assert points[-1].mean > points[0].mean
-    last = [(fit_fold(problem, fold, 0.01).argmax(axis=1) == problem.y[fold.test]).mean() for fold in folds]
-    assert points[-1].accuracies == pytest.approx(last)
-    gain, p_value = doubling(points, 0.25)
-    assert gain == pytest.approx(points[-1].mean - points[-2].mean) and 0 <= p_value <= 1
+    with SILENT.task("curve", 10) as task:
+        curve = fold_curve(problem, 0.01, folds, 0, task)
+    sizes = [point.n for point in curve.points]
+    assert sizes == sorted(sizes) and sizes[-1] == 320
+    right = sum(int((fit_fold(problem, fold, 0.01).argmax(axis=1) == problem.y[fold.test]).sum()) for fold in folds)
+    assert curve.points[-1].accuracy.value == pytest.approx(right / 400)
+    assert curve.points[-1].accuracy.value > curve.points[0].accuracy.value
 
 
 def test_a_class_smaller_than_the_folds_is_named(tmp_path: Path) -> None:

@@ -51,16 +51,8 @@ def sweep_lines(document: dict[str, Any], folder: str) -> list[str]:
 def _curve_lines(curve: dict[str, Any] | None) -> list[str]:
     if curve is None:
         return []
-    points = [f"{100 * point['share']:.0f}% {100 * point['mean']:.1f}" for point in curve["points"]]
-    gain = 100 * curve["gain_from_doubling"]
-    if curve["still_rising"]:
-        verdict = "still rising"
-    else:
-        verdict = "within noise of flat" if gain >= 0 else "not rising"
-    return [
-        f"Learning curve: {' · '.join(points)} (share of images, accuracy): "
-        f"{gain:+.1f} points from doubling data, {verdict}."
-    ]
+    points = [f"{point['n']:,}: {100 * point['accuracy']['value']:.1f}" for point in curve["points"]]
+    return [f"Learning curve (images: accuracy): {' · '.join(points)}", curve["sentence"]]
 
 
 def _spread(accuracy: dict[str, Any]) -> str:

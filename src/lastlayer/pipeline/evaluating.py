@@ -97,7 +97,13 @@ def run_evaluation(
         held_out = _held_out(model, classifier) if honest else None
         decided = decisions(scored, held_out, settings or DecisionSettings())
         assessment = Assessment(
-            scored, rivals, look, tuple(problems), decided, groups_document(by, dataset, scored) if by else None
+            scored,
+            rivals,
+            look,
+            tuple(problems),
+            decided,
+            groups_document(by, dataset, scored) if by else None,
+            held_out,
         )
         write_evaluation(writer, classifier, dataset, decoded, assessment, execution)
         return Run(writer.finish())

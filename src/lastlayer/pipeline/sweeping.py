@@ -21,19 +21,19 @@ from lastlayer._codes import Problem as Coded
 from lastlayer._progress import Progress
 from lastlayer.data.dataset import TRAIN, VAL
 from lastlayer.data.decoding import Decoded
+from lastlayer.evaluation.learning_curve import LearningCurve
 from lastlayer.pipeline.features import extract
 from lastlayer.pipeline.imaging import FormatChoice, choose_format, decode
+from lastlayer.pipeline.learning_curves import fold_curve
 from lastlayer.pipeline.observer import SILENT_OBSERVER, Observer
 from lastlayer.pipeline.preparing import Clock, Prepared, absolute_paths, absolute_phi, open_cache, prepare
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.settings import HEADS, Execution
 from lastlayer.pipeline.sweep_choice import (
     Candidate,
-    CurvePoint,
     Nested,
     best_of,
     differences,
-    learning_curve,
     nested,
 )
 from lastlayer.pipeline.sweep_folds import Problem, fold_table, out_of_fold
@@ -42,6 +42,9 @@ from lastlayer.pipeline.write_sweep import SweepOutcome, write_sweep
 from lastlayer.representations.cache import FeatureCache
 from lastlayer.representations.specs import base_names, parse_phi
 from lastlayer.selection.folds import Fold, make_folds
+
+CURVE_DRAWS = 2
+"""Subsets of every size and fold behind a learning curve."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def _compare(
     problems: list[tuple[str, Problem]] = []
     choices: list[FormatChoice] = []
     inner: Nested | None = None
-    curve: Sequence[CurvePoint] = ()
+    curve: LearningCurve | None = None
     interrupted = False
     steps = len(phis) * settings.cv * settings.repeats
     decoded = {images.prepared.choice.format: images.prepared.decoded}
@@ -226,7 +229,7 @@ def _compare(
         best=best,
         differences=differences(candidates, best),
         nested=inner,
-        curve=tuple(curve),
+        curve=curve,
         scores=out_of_fold(winner, images.folds[0], candidates[best].C, progress),
         pixels=decoded[choices[best].format].pixels,
         problems=tuple(dict.fromkeys(found)),
@@ -240,16 +243,16 @@ def _beyond(
     candidates: list[Candidate],
     settings: SweepSettings,
     progress: Progress,
-) -> tuple[Nested | None, Sequence[CurvePoint]]:
+) -> tuple[Nested | None, LearningCurve | None]:
     """The nested estimate and the learning curve, where they were asked for."""
     inner: Nested | None = None
-    curve: Sequence[CurvePoint] = ()
+    curve: LearningCurve | None = None
     seed = settings.train.seed
     folds = images.folds[0]
     if settings.learning_curve:
         best = best_of(candidates)
-        with progress.task("curve", 4 * len(folds)) as task:
-            curve = learning_curve(problems[best][1], candidates[best].C, folds, seed, task)
+        with progress.task("curve", CURVE_DRAWS * len(folds)) as task:
+            curve = fold_curve(problems[best][1], candidates[best].C, folds, seed, task, CURVE_DRAWS)
     if settings.nested:
         with progress.task("nested", len(folds) * len(problems) * settings.cv) as task:
             inner = nested(problems, settings.train.C, folds, images.units, settings.cv, seed + 1000, task)

@@ -21,6 +21,8 @@ from lastlayer.evaluation.baselines import Baseline
 from lastlayer.evaluation.predictions import COLUMNS, prediction_rows
 from lastlayer.model import Model
 from lastlayer.pipeline.environment import environment
+from lastlayer.pipeline.held_out import HeldOut
+from lastlayer.pipeline.report_parts import confidence_parts, unsure_answers
 from lastlayer.pipeline.reporting import cell_images, mistakes, write_report
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.scoring import SideScores
@@ -31,7 +33,10 @@ from lastlayer.report import ReportData
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """What an evaluation found out; `decisions` and `groups` go to ``metrics.json`` as they are."""
+    """What an evaluation found out; `decisions` and `groups` go to ``metrics.json`` as they are.
+
+    `held_out` are rows that no weight was fitted on, for the report's temperature and threshold.
+    """
 
     scored: SideScores
     baselines: tuple[Baseline, ...]
@@ -39,6 +44,7 @@ class Assessment:
     problems: tuple[Problem, ...]
     decisions: dict[str, Any]
     groups: dict[str, Any] | None
+    held_out: HeldOut | None = None
 
     @property
     def abstained(self) -> BoolArray | None:
@@ -113,6 +119,8 @@ def write_evaluation(
         problems=problems,
         alterations=alterations,
         environment=facts,
+        unsure=unsure_answers(scored, dataset.names, decoded.pixels),
+        **confidence_parts(scored, assessment.held_out),
     )
     write_report(folder, report)
     writer.log("scored", side=scored.side, accuracy=evaluation.accuracy.to_dict())

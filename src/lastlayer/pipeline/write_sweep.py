@@ -15,6 +15,7 @@ from lastlayer._codes import Problem
 from lastlayer._files import display_name
 from lastlayer.evaluation.baselines import majority
 from lastlayer.evaluation.intervals import Estimate, Proportion, json_number
+from lastlayer.evaluation.learning_curve import LearningCurve
 from lastlayer.evaluation.scaling import fit_temperature
 from lastlayer.model import softmax
 from lastlayer.pipeline import toml
@@ -25,7 +26,7 @@ from lastlayer.pipeline.reporting import cell_images, mistakes, write_report
 from lastlayer.pipeline.run import RunWriter
 from lastlayer.pipeline.scoring import SideScores
 from lastlayer.pipeline.settings import HEADS, Execution, TrainSettings
-from lastlayer.pipeline.sweep_choice import Candidate, CurvePoint, Difference, Nested, doubling
+from lastlayer.pipeline.sweep_choice import Candidate, Difference, Nested
 from lastlayer.pipeline.sweep_settings import SweepSettings
 from lastlayer.report import PathRow, ReportData
 
@@ -62,7 +63,7 @@ class SweepOutcome:
     best: int
     differences: tuple[Difference, ...]
     nested: Nested | None
-    curve: tuple[CurvePoint, ...]
+    curve: LearningCurve | None
     scores: FloatArray
     pixels: UInt8
     problems: tuple[Problem, ...]
@@ -189,21 +190,9 @@ def _nested(outcome: SweepOutcome) -> dict[str, Any] | None:
 
 
 def _curve(outcome: SweepOutcome) -> dict[str, Any] | None:
-    if not outcome.curve:
+    if outcome.curve is None:
         return None
-    folds = outcome.settings.cv
-    gain, p_value = doubling(outcome.curve, 1.0 / (folds - 1))
-    return {
-        "phi": outcome.winner.phi,
-        "C": outcome.winner.C,
-        "points": [
-            {"share": point.share, "n": point.n, "mean": point.mean, "sd": json_number(point.sd)}
-            for point in outcome.curve
-        ],
-        "gain_from_doubling": gain,
-        "p_value": p_value,
-        "still_rising": gain > 0 and p_value < 0.05,
-    }
+    return {"phi": outcome.winner.phi, "C": outcome.winner.C, **outcome.curve.to_dict()}
 
 
 def _percent(found: Estimate) -> str:
@@ -270,6 +259,7 @@ def _report(outcome: SweepOutcome, facts: dict[str, str], config: str, clock: Cl
         confusion_images=cell_images(quoted, prepared.dataset.names, outcome.pixels),
         problems=outcome.problems,
         environment=facts,
+        learning_curve=outcome.curve,
         timings=dict(clock.seconds),
         config_toml=config,
         split_notes={
