@@ -72,7 +72,8 @@ def _recipe(variant: str, options: Options) -> dict[str, Any]:
         "nesterov": True,
         "weight_decay": 0.0013,
         "rates": "norm*.bias=64",
-        "schedule": "one-cycle:rise=0.23,first=0.2,last=0.07,linear=1",
+        "frozen": "whiten.bias@3",
+        "schedule": "one-cycle:rise=0.23,first=0.2,last=0.01,linear=1",
         "label_smoothing": 0.2,
         "augmentation": "flip=alternate,shift=2:reflect",
     }
