@@ -23,12 +23,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: networks ar
 PROGRAM = """
 import sys, time
 import torch
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Other libraries of the process set the number of OpenMP threads as well, and sums depend on it."""
-    torch.set_num_threads(1)
-
+torch.set_num_threads(1)
 import numpy as np
 import lastlayer
 from lastlayer.pipeline.network_unfinished import Unfinished
