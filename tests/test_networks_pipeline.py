@@ -85,6 +85,12 @@ def test_a_network_is_trained_scored_and_written(run: Run) -> None:
     assert not (run.folder.parent / ".unfinished").exists()
 
 
+def test_images_it_learned_from_do_not_pass_for_held_out(run: Run) -> None:
+    held_out = {(row["split"], row["oof"]) for row in run.predictions}
+    assert held_out == {("train", "0"), ("val", "1"), ("test", "1")}
+    assert "train and val and test" not in (run.folder / "report.html").read_text("utf-8")
+
+
 def test_the_linear_classifier_stands_beside_it(run: Run) -> None:
     metrics = run.metrics
     linear = metrics["network"]["linear"]

@@ -222,7 +222,7 @@ def _assess(
         fit = learned.selected if name == "val" and learned.selected is not None else learned.final
         if count:
             z = scores(features.Z[start:stop], fit.W, fit.b)
-            held_out = name == "test" or fit is learned.selected
+            held_out = name == "test" or (name == "val" and fit is learned.selected)  # never rows that were fitted
             rows = features.rows[start:stop]
             sides.append(SideScores(name, rows, y[start:stop], z, model.probabilities(z), held_out))
         start = stop
