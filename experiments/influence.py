@@ -95,6 +95,11 @@ def leave_out(case: Case, chosen: np.ndarray, inverse: Preconditioner) -> np.nda
     return np.array(changes)
 
 
+def correlation(true: np.ndarray, foretold: np.ndarray) -> float | None:
+    """Pearson's r; None of fewer than three pairs, where it says nothing."""
+    return float(np.corrcoef(true, foretold)[0, 1]) if len(true) > 2 else None
+
+
 def measure(data: Sequence[Path] | None, n: int, removed: int) -> tuple[dict[str, Any], np.ndarray]:
     """What was foretold and what came: figures, and the columns true, first order, corrected."""
     case = prepare(data, n)
@@ -121,13 +126,8 @@ def measure(data: Sequence[Path] | None, n: int, removed: int) -> tuple[dict[str
         "seconds to prepare": clock[1] - clock[0],
         "seconds for all influences": clock[2] - clock[1],
         "products": effects.products,
-        **{
-            f"r, first order, {name}": float(np.corrcoef(true[part], first[part])[0, 1]) for name, part in parts.items()
-        },
-        **{
-            f"r, corrected, {name}": float(np.corrcoef(true[part], corrected[part])[0, 1])
-            for name, part in parts.items()
-        },
+        **{f"r, first order, {name}": correlation(true[part], first[part]) for name, part in parts.items()},
+        **{f"r, corrected, {name}": correlation(true[part], corrected[part]) for name, part in parts.items()},
     }
     return figures, np.column_stack([true, first, corrected])
 

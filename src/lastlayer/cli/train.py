@@ -47,7 +47,7 @@ from lastlayer.cli.options import common, execution, run_folder
 @click.option("--batch-size", type=int, help="Images a step of a network [its own].")
 @click.option("--lr", metavar="RATE", help="Learning rate of a network, or find: by a range test [its own].")
 @click.option("--momentum", type=float, help="Momentum of a network's steps; β₁ of Adam [its own].")
-@click.option("--optimiser", type=click.Choice(["sgd", "adam"]), help="How a network steps [its own].")
+@click.option("--optimiser", type=click.Choice(["sgd", "adam", "muon"]), help="How a network steps [its own].")
 @click.option("--schedule", metavar="TEXT", help="Rate over the epochs: constant, cosine, step:every=30, … [its own].")
 @click.option(
     "--weight-decay", type=float, help="Of a network while it is trained; --l2 is the last layer's [its own]."

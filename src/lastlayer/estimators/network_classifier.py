@@ -44,7 +44,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     rate : float, optional
         The largest learning rate.
     momentum : float, optional
-    optimiser : {"sgd", "adam"}, optional
+    optimiser : {"sgd", "adam", "muon"}, optional
     schedule : str, optional
         As in `networks.schedules_text`: ``"cosine"``, ``"step:every=30"``, …
     weight_decay, label_smoothing : float, optional
@@ -265,7 +265,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.image_shape_ is None and self.epochs is None:
             steps = math.ceil(n / given["batch_size"])
             given["epochs"] = max(TABLE_EPOCHS, math.ceil(TABLE_STEPS / steps))
-        if given.get("optimiser", base.optimiser) != "sgd" or given.get("momentum", base.momentum) == 0:
+        if given.get("optimiser", base.optimiser) == "adam" or given.get("momentum", base.momentum) == 0:
             given["nesterov"] = False
         return dataclasses.replace(base, **given)
 

@@ -1,4 +1,4 @@
-"""SGD with momentum and Adam, one pass over the weights a step, with rates and decay by parameter.
+"""SGD with momentum, Adam and Muon, one pass over the weights a step, with rates and decay by parameter.
 
 The sums are PyTorch's own fused kernels, those behind ``torch.optim``'s ``fused=True``; its classes are not used, for
 the first call of theirs imports PyTorch's compiler, which takes seconds.
@@ -14,9 +14,10 @@ from typing import Any, final
 from lastlayer._arrays import Float32
 from lastlayer._errors import InputError
 from lastlayer.networks._checks import need_torch
+from lastlayer.networks.muon import turn
 from lastlayer.networks.plan import TrainingPlan
 
-SLOTS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq")}
+SLOTS = {"sgd": ("momentum_buffer",), "muon": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq")}
 
 
 def multiplier(plan: TrainingPlan, name: str) -> float:
@@ -62,17 +63,24 @@ class Optimiser:
 
     ``sgd``: ``g ← g + λ w, v ← m v + g, w ← w - η (g + m v)`` with Nesterov, ``w ← w - η v`` without (Sutskever et al.
     2013, in PyTorch's form). ``adam``: Kingma & Ba (2015), with ``w ← (1 - η λ) w`` before (Loshchilov & Hutter 2019).
+    ``muon``: matrices are turned by η of their norm (`muon`), shrunk by ``1 - η λ`` before where their scale has an
+    effect; everything else as in ``sgd``.
 
     Parameters
     ----------
     plan : TrainingPlan
     parameters : dict of str to tensor
         Leaves that require gradients; those without a gradient in a step are left as they are.
+    matrices : dict of str to bool
+        Those that Muon turns, and whether their norm is kept (`muon.matrices`).
     """
 
-    def __init__(self, plan: TrainingPlan, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, plan: TrainingPlan, parameters: Mapping[str, Any], matrices: Mapping[str, bool] | None = None
+    ) -> None:
         torch = need_torch()
         self.plan, self.parameters = plan, dict(parameters)
+        self.matrices = dict(matrices or {}) if plan.optimiser == "muon" else {}
         groups: dict[tuple[float, float], _Group] = {}
         for name, tensor in self.parameters.items():
             key = multiplier(plan, name), plan.weight_decay if decays(plan, tensor.ndim) else 0.0
@@ -90,8 +98,22 @@ class Optimiser:
         with need_torch().no_grad():
             for group in self.groups:
                 names = [name for name in group.names if self.parameters[name].grad is not None]
+                for name in filter(self.matrices.__contains__, names):
+                    self._turn(name, rate * group.factor, group.weight_decay)
+                names = [name for name in names if name not in self.matrices]
                 if names:
                     self._move(names, rate * group.factor, group.weight_decay)
+
+    def _turn(self, name: str, rate: float, decay: float) -> None:
+        """A step of Muon for one matrix."""
+        weight, plan, keep_norm = self.parameters[name], self.plan, self.matrices[name]
+        direction = weight.grad
+        if plan.momentum:
+            moved = self.slots["momentum_buffer"][name].mul_(plan.momentum).add_(direction)
+            direction = direction.add(moved, alpha=plan.momentum) if plan.nesterov else moved
+        if decay and not keep_norm:
+            weight.mul_(1.0 - rate * decay)
+        turn(weight, direction, rate, keep_norm)
 
     def _move(self, names: list[str], rate: float, decay: float) -> None:
         torch, plan = need_torch(), self.plan

@@ -12,7 +12,7 @@ from lastlayer._errors import InputError
 from lastlayer.networks.augment import parse_augmentation
 from lastlayer.networks.schedules_text import parse_schedule
 
-OPTIMISERS = ("sgd", "adam")
+OPTIMISERS = ("sgd", "adam", "muon")
 LOSSES = ("cross_entropy", "squared", "map")
 PRECISIONS = ("float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -28,9 +28,11 @@ class TrainingPlan:
     epochs : float
         Passes over the training images; need not be whole. 0 means as many as fit into `time_limit`.
     batch_size : int
-    optimiser : {"sgd", "adam"}
+    optimiser : {"sgd", "adam", "muon"}
         ``v ← m v + g, w ← w - η v`` with ``g`` the gradient plus ``weight_decay · w`` (Polyak 1964, in PyTorch's
-        form), or Adam with decoupled decay (Kingma & Ba 2015; Loshchilov & Hutter 2019), whose β₁ is `momentum`.
+        form); Adam with decoupled decay (Kingma & Ba 2015; Loshchilov & Hutter 2019), whose β₁ is `momentum`; or Muon
+        (Jordan et al. 2024), which turns matrices and filters but the last layer's by η of their norm along ``U Vᵀ``
+        of their momentum ``U S Vᵀ``, and steps with everything else as SGD does.
     rate : float
         The largest learning rate η.
     momentum : float
@@ -125,7 +127,7 @@ class TrainingPlan:
     def _check_pairs(self) -> None:
         if self.epochs == 0 and self.time_limit == 0:
             raise InputError("neither epochs nor time_limit is given", "Give epochs=20, or time_limit=600 (seconds)")
-        if self.nesterov and self.momentum == 0 and self.optimiser == "sgd":
+        if self.nesterov and self.momentum == 0 and self.optimiser != "adam":
             raise InputError("nesterov needs momentum", "Give momentum=0.9, or nesterov=False")
         if self.label_smoothing and self.loss != "cross_entropy":
             raise InputError(f"label_smoothing goes with cross_entropy, not {self.loss}", "Give label_smoothing=0")

@@ -16,7 +16,7 @@ from lastlayer.networks.forward import Model, choose_device, deterministic
 from lastlayer.networks.plan import USUAL, TrainingPlan
 from lastlayer.networks.run import Run
 
-RANGES = {"sgd": (1e-5, 10.0), "adam": (1e-6, 1.0)}
+RANGES = {"sgd": (1e-5, 10.0), "adam": (1e-6, 1.0), "muon": (1e-4, 1.0)}
 STEPS = 100
 SHARE = 0.1
 BLOW_UP = 4.0

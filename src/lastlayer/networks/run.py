@@ -15,6 +15,7 @@ from lastlayer.networks.checkpoint import Checkpoint, Groups
 from lastlayer.networks.criteria import make_criterion
 from lastlayer.networks.diagnostics import Health, network_health
 from lastlayer.networks.forward import Model
+from lastlayer.networks.muon import matrices
 from lastlayer.networks.optimisers import Optimiser, trained_names
 from lastlayer.networks.plan import TrainingPlan
 from lastlayer.networks.schedules_text import parse_schedule
@@ -44,7 +45,7 @@ class Run:
         self.tensors = model.tensors(arrays)
         names = trained_names(plan, model.learned)
         self.parameters = {name: self.tensors[name].requires_grad_() for name in names}
-        self.optimiser = Optimiser(plan, self.parameters)
+        self.optimiser = Optimiser(plan, self.parameters, matrices(model.architecture))
         self.freezing = {
             name: epochs * batches.per_epoch
             for pattern, epochs in plan.freezes()

@@ -11,9 +11,8 @@ from lastlayer.networks.presets import Preset, parse
 from lastlayer.pipeline.observer import PlanLine
 from lastlayer.pipeline.settings import HEADS, TrainSettings
 
-ADAM_RATE = 1e-3
-"""Rate where Adam takes the place of a preset's own optimiser and none is given (Kingma & Ba 2015)."""
-SGD_RATE = 0.02
+RATES = {"sgd": 0.02, "adam": 1e-3, "muon": 0.02}
+"""Rate where an optimiser takes the place of a preset's own and none is given (Adam's: Kingma & Ba 2015)."""
 _OFF = "none"
 
 
@@ -42,7 +41,7 @@ def resolved(settings: TrainSettings) -> TrainSettings:
     default = _defaults(preset)
     optimiser = settings.optimiser or default.optimiser
     changed = optimiser != default.optimiser
-    lr = settings.lr or repr((ADAM_RATE if optimiser == "adam" else SGD_RATE) if changed else default.rate)
+    lr = settings.lr or repr(RATES[optimiser] if changed else default.rate)
     full = dataclasses.replace(
         settings,
         epochs=settings.epochs or default.epochs,
@@ -74,7 +73,7 @@ def training_plan(settings: TrainSettings, rate: float | None = None) -> Trainin
     default = _defaults(parse(settings.phi))
     if rate is None:
         rate = default.rate if settings.lr == "find" else float(settings.lr)
-    nesterov = default.nesterov and settings.momentum > 0 and settings.optimiser == "sgd"
+    nesterov = default.nesterov and settings.momentum > 0 and settings.optimiser != "adam"
     return dataclasses.replace(
         default,
         epochs=settings.epochs,
