@@ -265,3 +265,17 @@ def test_the_digest_of_data_sees_values_shapes_and_types() -> None:
     digests = [data_digest(X), data_digest(X.reshape(2, 4, 3)), data_digest(X.astype(np.int8)), data_digest(X[::-1])]
     assert len(set(digests)) == 4 and data_digest(X.copy()) == digests[0]
     assert data_digest(np.asfortranarray(X)) == digests[0]
+
+
+def test_going_on_with_another_number_of_threads_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(record: dict[str, object]) -> None:
+        raise KeyboardInterrupt
+
+    data = (*planted(200), planted(60, seed=1))
+    monkeypatch.setattr("lastlayer.networks.run.torch_threads", lambda: 5)
+    train_network(convnet(), *data, PLAN, checkpoint=tmp_path, log=stop)
+    monkeypatch.undo()
+    rest = train_network(convnet(), *data, PLAN, checkpoint=tmp_path)
+    assert "threads after 5" in rest.message
+    other = train_network(convnet(), *data, PLAN, checkpoint=tmp_path / "other")
+    assert "threads" not in other.message

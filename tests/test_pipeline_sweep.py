@@ -289,10 +289,22 @@ def test_nested_estimate_of_noise_pays_for_the_choice() -> None:
     flat = [Candidate(phi, 6, (fold_table(p, (0.1,), folds),)) for phi, p in problems]
     top = flat[best_of(flat)].mean
     with SILENT.task("nested", 1) as task:
-        honest = nested(problems, (0.1,), folds, None, 3, 7, task)
+        honest = nested(problems, (0.1,), [folds], None, 3, 7, task)
     assert honest.mean < top
     assert honest.right == int((honest.scores.argmax(axis=1) == y).sum()) and honest.n == 90
     assert len(honest.chosen) == 3
+
+
+def test_nested_estimate_of_repeats_holds_the_folds_of_all() -> None:
+    problem = blobs(90, 1.0)
+    repeats = [make_folds(problem.y, 3, seed=seed) for seed in (0, 1)]
+    with SILENT.task("nested", 1) as task:
+        both = nested([("blobs", problem)], (0.01, 1.0), repeats, None, 3, 7, task)
+        parts = [nested([("blobs", problem)], (0.01, 1.0), [repeats[r]], None, 3, 7 + r, task) for r in (0, 1)]
+    assert both.accuracies == parts[0].accuracies + parts[1].accuracies
+    assert both.chosen == parts[0].chosen + parts[1].chosen
+    assert (both.right, both.n) == (parts[0].right, 90) and np.array_equal(both.scores, parts[0].scores)
+    assert both.ratio == pytest.approx(0.5)
 
 
 def test_the_curve_of_folds_ends_in_the_cross_validation_itself() -> None:

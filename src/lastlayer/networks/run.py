@@ -27,6 +27,13 @@ SAMPLE = 512
 """Training images on which dead and saturated units are counted after each epoch."""
 
 
+def torch_threads() -> int:
+    """Threads that PyTorch computes with on the processor: another number of them rounds sums otherwise."""
+    import torch
+
+    return int(torch.get_num_threads())
+
+
 @final
 class Run:
     """Weights, optimiser, sums and scores of a run, and what one step does to them.
@@ -186,6 +193,7 @@ class Run:
             "step": self.step,
             "epochs": self.epochs,
             "seconds": self.seconds,
+            "threads": torch_threads(),
             "loss_sum": float(self.loss_sum),
             "right_sum": float(self.right_sum),
             "seen": self.seen,

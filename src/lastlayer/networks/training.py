@@ -20,7 +20,7 @@ from lastlayer.networks.forward import Model, choose_device, deterministic
 from lastlayer.networks.memory import keep_pages
 from lastlayer.networks.network import Network
 from lastlayer.networks.plan import USUAL, TrainingPlan
-from lastlayer.networks.run import Run
+from lastlayer.networks.run import Run, torch_threads
 from lastlayer.networks.timing import measure
 from lastlayer.networks.watch import divergence_mend
 
@@ -165,6 +165,7 @@ class _Session:
         found = self.file.read() if self.file is not None else None
         if found is not None:
             self.run.restore(found)
+            self._tell_threads(found.state.get("threads"))
         else:
             self.run.set_epochs(self._epochs())
         self.spent = self.run.seconds
@@ -176,6 +177,14 @@ class _Session:
         except KeyboardInterrupt:
             reason = INTERRUPTED
         return self._result(reason)
+
+    def _tell_threads(self, before: int | None) -> None:
+        now = torch_threads()
+        if before not in (None, now):
+            self.notes.append(
+                f"gone on with {now} threads after {before}: sums are rounded otherwise, so that the last digits are not "
+                "those of a run without interruption"
+            )
 
     def _loop(self, task: Any) -> str:
         run = self.run

@@ -104,12 +104,13 @@ class Nested:
     Attributes
     ----------
     accuracies : tuple of float
-        One a fold.
+        One a fold, the repeats one after another.
     right, n : int
+        Of the first repeat, where each row counts once.
     chosen : tuple of (str, float)
-        φ and C of every fold.
+        φ and C of every fold of every repeat.
     scores : ndarray (N, K)
-        Of every row by the fit that had no part in it.
+        Of every row by the fit of the first repeat that had no part in it.
     ratio : float
         Held-out rows per training row of a fold.
     """
@@ -163,31 +164,47 @@ def differences(candidates: Sequence[Candidate], best: int) -> tuple[Difference,
 def nested(
     problems: Sequence[tuple[str, Problem]],
     Cs: Sequence[float],
-    folds: Sequence[Fold],
+    repeats: Sequence[Sequence[Fold]],
     groups: IntArray | None,
     n_folds: int,
     seed: int,
     task: Task,
 ) -> Nested:
-    """Choose φ and C anew by cross-validation inside every fold's training rows, fit, and score what it holds out."""
-    accuracies, chosen = [], []
+    """Choose φ and C anew by cross-validation inside every fold's training rows, fit, and score what it holds out.
+
+    `repeats` are the outer cross-validations; the inner folds of repeat r are drawn by `seed` + r.
+    """
     y = problems[0][1].y
-    z = np.zeros((len(y), problems[0][1].n_classes), dtype=np.float32)
-    right = 0
-    for fold in folds:
-        inner_groups = None if groups is None else groups[fold.train]
-        inner = make_folds(y[fold.train], n_folds, groups=inner_groups, seed=seed)
-        tables = [
-            Candidate(phi, problem.Z.shape[1], (fold_table(problem.part(fold.train), Cs, inner, task),))
-            for phi, problem in problems
-        ]
-        best = best_of(tables)
-        out = fit_fold(problems[best][1], fold, tables[best].C)
-        z[fold.test] = out
-        hits = int((out.argmax(axis=1) == y[fold.test]).sum())
-        accuracies.append(hits / len(fold.test))
-        chosen.append((tables[best].phi, tables[best].C))
-        right += hits
-    n = sum(len(fold.test) for fold in folds)
-    held_out = n / len(folds)
-    return Nested(tuple(accuracies), right, n, tuple(chosen), z, held_out / (n - held_out))
+    accuracies, chosen, scores = [], [], []
+    for repeat, folds in enumerate(repeats):
+        z = np.zeros((len(y), problems[0][1].n_classes), dtype=np.float32)
+        for fold in folds:
+            phi, C, out = _chosen_inside(problems, Cs, fold, groups, n_folds, seed + repeat, task)
+            z[fold.test] = out
+            accuracies.append(float((out.argmax(axis=1) == y[fold.test]).mean()))
+            chosen.append((phi, C))
+        scores.append(z)
+    rows = np.concatenate([fold.test for fold in repeats[0]])
+    right = int((scores[0][rows].argmax(axis=1) == y[rows]).sum())
+    held_out = len(rows) / len(repeats[0])
+    return Nested(tuple(accuracies), right, len(rows), tuple(chosen), scores[0], held_out / (len(rows) - held_out))
+
+
+def _chosen_inside(
+    problems: Sequence[tuple[str, Problem]],
+    Cs: Sequence[float],
+    fold: Fold,
+    groups: IntArray | None,
+    n_folds: int,
+    seed: int,
+    task: Task,
+) -> tuple[str, float, FloatArray]:
+    """φ and C chosen on a fold's training rows alone, and the scores of its held-out rows by their fit."""
+    y = problems[0][1].y
+    inner = make_folds(y[fold.train], n_folds, groups=None if groups is None else groups[fold.train], seed=seed)
+    tables = [
+        Candidate(phi, problem.Z.shape[1], (fold_table(problem.part(fold.train), Cs, inner, task),))
+        for phi, problem in problems
+    ]
+    best = best_of(tables)
+    return tables[best].phi, tables[best].C, fit_fold(problems[best][1], fold, tables[best].C)

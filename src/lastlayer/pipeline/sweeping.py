@@ -254,8 +254,9 @@ def _beyond(
         with progress.task("curve", CURVE_DRAWS * len(folds)) as task:
             curve = fold_curve(problems[best][1], candidates[best].C, folds, seed, task, CURVE_DRAWS)
     if settings.nested:
-        with progress.task("nested", len(folds) * len(problems) * settings.cv) as task:
-            inner = nested(problems, settings.train.C, folds, images.units, settings.cv, seed + 1000, task)
+        steps = len(images.folds) * len(folds) * len(problems) * settings.cv
+        with progress.task("nested", steps) as task:
+            inner = nested(problems, settings.train.C, images.folds, images.units, settings.cv, seed + 1000, task)
     return inner, curve
 
 

@@ -184,7 +184,7 @@ def _nested(outcome: SweepOutcome) -> dict[str, Any] | None:
     return {
         "accuracy": {"mean": found.mean, "sd": found.sd, "interval": found.interval.to_dict()},
         "pooled": Proportion(found.right, found.n).to_dict(),
-        "cost_of_choosing": outcome.winner.tables[0].accuracies.mean().item() - found.mean,
+        "cost_of_choosing": outcome.winner.mean - found.mean,
         "chosen": [{"phi": phi, "C": C} for phi, C in found.chosen],
     }
 
