@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -130,6 +131,21 @@ class Model:
         InputError
             When the images are not of the model's format, or the scores overflow.
         """
+        out: Float32 = np.empty((len(images), len(self.class_names)), np.float32)
+        for rows, _, scores in self.score_blocks(images):
+            out[rows] = scores
+        return out
+
+    def score_blocks(self, images: UInt8) -> Iterator[tuple[slice, Float32, Float32]]:
+        """Blocks of images, one after the other: which rows, their features (n, D) and their scores (n, K).
+
+        For what needs both, so that features are computed once and never held for all images.
+
+        Raises
+        ------
+        InputError
+            As for `scores`.
+        """
         check_images(images)
         shape = _shape(self.image_format)
         if images.shape[1:] != shape:
@@ -137,14 +153,13 @@ class Model:
                 f"the images have the shape {images.shape[1:]}, the model's have {shape}",
                 "Decode them with the model's image_format",
             )
-        out: Float32 = np.empty((len(images), len(self.class_names)), np.float32)
-        rows = max(1, _BLOCK_NUMBERS // (len(self.weights) * SCORE_ROWS)) * SCORE_ROWS
-        for start in range(0, len(images), rows):
+        size = max(1, _BLOCK_NUMBERS // (len(self.weights) * SCORE_ROWS)) * SCORE_ROWS
+        for start in range(0, len(images), size):
+            rows = slice(start, min(start + size, len(images)))
             with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next line
-                Z = self.representation.transform(images[start : start + rows])
+                Z = self.representation.transform(images[rows])
             self._check_reach(Z)
-            out[start : start + rows] = linear_scores(Z, self.weights, self.bias)
-        return out
+            yield rows, Z, linear_scores(Z, self.weights, self.bias)
 
     def _check_reach(self, Z: Float32) -> None:
         """Refuse features whose scores could leave float32: |z| ≤ max|Z| max_k Σ_j |W_jk| + max|b|."""

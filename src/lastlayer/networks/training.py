@@ -182,8 +182,8 @@ class _Session:
         now = torch_threads()
         if before not in (None, now):
             self.notes.append(
-                f"gone on with {now} threads after {before}: sums are rounded otherwise, so that the last digits are not "
-                "those of a run without interruption"
+                f"gone on with {now} threads after {before}: sums are rounded otherwise, so that the last digits are "
+                "not those of a run without interruption"
             )
 
     def _loop(self, task: Any) -> str:

@@ -20,7 +20,6 @@ from lastlayer.pipeline.run_decisions import RunDecisions, read_decisions
 from lastlayer.pipeline.settings import Execution
 
 _BATCH = 4096
-_FAR_BATCH = 512
 AUTO = "auto"
 
 # alterations that say something about the picture itself; the others are routine
@@ -200,11 +199,10 @@ def _notes(p: float, threshold: float, decided: RunDecisions | None, far: bool |
 
 def _judged(classifier: Model, pixels: UInt8, flag: Any) -> tuple[Float32, BoolArray | None]:
     """Scores of images, and whether each is far from the training images where the run can tell."""
-    scores = classifier.scores(pixels)
     if flag is None:
-        return scores, None
+        return classifier.scores(pixels), None
+    scores = np.empty((len(pixels), len(classifier.class_names)), dtype=np.float32)
     far = np.zeros(len(pixels), dtype=bool)
-    for start in range(0, len(pixels), _FAR_BATCH):
-        part = slice(start, start + _FAR_BATCH)
-        far[part] = flag.far(classifier.representation.transform(pixels[part]))
+    for rows, features, found in classifier.score_blocks(pixels):
+        scores[rows], far[rows] = found, flag.far(features)
     return scores, far
