@@ -116,8 +116,9 @@ def run_rows(doc: str | None, rows: Mapping[str, Any], quick: Mapping[str, Any],
         parser.error("--quick has none of these rows")
     facts = environment()
     print(show.table(HEAD, [cells(row) for row in found]))
-    print(f"\n{found[0]['split']} images, seed {given.seed}, a share of {VAL:g} for validation; {facts['processor']}, ")
-    print(f"{facts['cores']} cores; lastlayer {facts['lastlayer']}, numpy {facts['numpy']}, torch {torch_version()}")
+    print(f"\n{found[0]['split']} images, seed {given.seed}; validation {VAL:g} of the training images but where a row")
+    print(f"has its own share; {facts['processor']}, {facts['cores']} cores;")
+    print(f"lastlayer {facts['lastlayer']}, numpy {facts['numpy']}, torch {torch_version()}")
     print(f"images: sha256 {found[0]['data_sha256']}")
     if given.out:
         plain = [{key: str(v) if isinstance(v, Proportion) else v for key, v in row.items()} for row in found]

@@ -1,7 +1,7 @@
 """Patch features and a linear classifier: how far one goes without backpropagation in so many minutes.
 
-    python experiments/patch_features.py DATA [--phi TEXT] [--flipped TEXT] [--C 1e-3 …] [--views shift=1]
-        [--test] [--out JSON]
+    python experiments/patch_features.py DATA [--phi TEXT] [--flipped TEXT] [--C 1e-3 …] [--loss LOSS]
+        [--views shift=1] [--test] [--out JSON]
 
 DATA is a folder with train/CLASS/* and test/CLASS/*. Without --test nothing of the test images is read: φ is fitted on
 the training images but for the last tenth of each class, λ is chosen on that tenth, and its score printed. With --test
@@ -37,6 +37,7 @@ from lastlayer.selection.path import regularisation_path
 
 BATCH = 512
 MOMENT_ROWS = 8192
+LOSSES = ("cross_entropy", "squared_hinge")
 
 
 class Clock:
@@ -98,7 +99,14 @@ def right(z: np.ndarray, y: np.ndarray) -> Proportion:
 
 
 def run(
-    data: Path, text: str, Cs: Sequence[float], seed: int, test: bool, flipped: str = "", views: str = ""
+    data: Path,
+    text: str,
+    Cs: Sequence[float],
+    seed: int,
+    test: bool,
+    flipped: str = "",
+    views: str = "",
+    loss: str = LOSSES[0],
 ) -> dict[str, object]:
     """One φ, chosen λ, and what came of it."""
     looks = Views.parse(views)
@@ -118,7 +126,7 @@ def run(
     U, t = as_bytes(phi, rounded, X[order]), y[order]
     clock.lap("features")
     n, classes = len(train), int(y.max()) + 1
-    path = regularisation_path(U[:n], t[:n], U[n:], t[n:], classes, "cross_entropy", [C / STEPS**2 for C in Cs])
+    path = regularisation_path(U[:n], t[:n], U[n:], t[n:], classes, loss, [C / STEPS**2 for C in Cs])
     for point in path.points:
         print(
             f"  C {point.C * STEPS**2:8.2e}  train loss {point.train_loss:.4f}  validation {point.val_accuracy[0]}"
@@ -130,6 +138,7 @@ def run(
     found: dict[str, object] = {
         "phi": text,
         "flipped": flipped,
+        "loss": loss,
         "features": phi.n_features,
         "seed": seed,
         "C": best.C * STEPS**2,
@@ -145,7 +154,14 @@ def run(
         clock.lap("views")
     if test:
         fit = fit_linear(
-            U, t, classes, l2=1 / (best.C * len(t)), tol=0.1, gap=1e-4, start=(path.solution.W, path.solution.b)
+            U,
+            t,
+            classes,
+            loss=loss,
+            l2=1 / (best.C * len(t)),
+            tol=0.1,
+            gap=1e-4,
+            start=(path.solution.W, path.solution.b),
         )
         clock.lap("refit")
         X_test, y_test = read(data, "test")
@@ -162,11 +178,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--C", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2, 3e-2])
     parser.add_argument("--flipped", default="", help="a further φ, averaged over each image and its mirror image")
     parser.add_argument("--views", default="", help="views whose scores are averaged: flip, shift=1 or both")
+    parser.add_argument("--loss", choices=LOSSES, default=LOSSES[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
-    found = run(given.data, given.phi, given.C, given.seed, given.test, given.flipped, given.views)
+    found = run(given.data, given.phi, given.C, given.seed, given.test, given.flipped, given.views, given.loss)
     found["environment"] = environment()
     print({name: value for name, value in found.items() if name != "environment"})
     if given.out:
