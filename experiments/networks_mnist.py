@@ -91,7 +91,7 @@ def cells(row: Mapping[str, Any]) -> tuple[object, ...]:
         f"{row['seconds']:.0f}",
         "" if linear is None else str(linear),
         "" if linear is None else f"{row['linear_seconds']:.0f}",
-        "" if linear is None else f"{row['p_value']:.2g}",
+        "" if linear is None else (f"{row['p_value']:.2g}" if row["p_value"] > 0 else "< 1e-300"),
     )
 
 

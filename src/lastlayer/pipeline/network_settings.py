@@ -41,7 +41,7 @@ def resolved(settings: TrainSettings) -> TrainSettings:
     default = _defaults(preset)
     optimiser = settings.optimiser or default.optimiser
     changed = optimiser != default.optimiser
-    lr = settings.lr or repr(RATES[optimiser] if changed else default.rate)
+    lr = settings.lr or repr(RATES.get(optimiser, default.rate) if changed else default.rate)
     full = dataclasses.replace(
         settings,
         epochs=settings.epochs or default.epochs,
