@@ -56,6 +56,7 @@ def test_which_arrays_are_turned() -> None:
     assert all(found.values())
     plain = matrices(parse("mlp:20-10").architecture((8, 8, 1), 3))
     assert len(plain) == 2 and not any(plain.values())  # not the last layer; nothing takes the scale out
+    assert "c3.weight" not in matrices(parse("lenet5").architecture((28, 28, 1), 10))  # a table's filters are no matrix
     assert matrices(parse("alexnet:32").architecture((32, 32, 3), 4))["conv1.weight"] is False
 
 

@@ -65,13 +65,13 @@ def turn(weight: Any, direction: Any, rate: float, keep_norm: bool) -> None:
 def matrices(architecture: Architecture) -> dict[str, bool]:
     """Weights that Muon turns, each with whether its scale has no effect: those of full and convolution layers.
 
-    The last layer's are not turned, nor are biases. The scale has no effect where batch normalisation follows, with
-    nothing but pooling between.
+    The last layer's are not turned, nor are biases, nor filters of groups and connection tables, which are not one
+    matrix. The scale has no effect where batch normalisation follows, with nothing but pooling between.
     """
     found: dict[str, bool] = {}
     layers = architecture.layers
     for index, (name, layer) in enumerate(layers[:-1]):
-        if isinstance(layer, Linear) or (isinstance(layer, Convolution) and layer.groups == 1):
+        if isinstance(layer, Linear) or (isinstance(layer, Convolution) and layer.groups == 1 and not layer.table):
             after = (one for _, one in layers[index + 1 :] if not isinstance(one, MaxPool))
             found[f"{name}.weight"] = isinstance(next(after, None), BatchNorm)
     return found
