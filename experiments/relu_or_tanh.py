@@ -1,14 +1,15 @@
 """ReLU against tanh: epochs to 25 % training error on CIFAR-10 (Krizhevsky et al. 2012, figure 1, claims a factor 6).
 
-    python experiments/relu_or_tanh.py DATA [--out DIR] [--seeds 5] [--rows 10000] [--quick]
+    python experiments/relu_or_tanh.py DATA [--out DIR] [--seeds 5] [--rows 10000] [--choosing 3] [--images 0] [--quick]
 
 The architecture behind the figure is not published; this is cuda-convnet's: three 5 x 5 convolutions with 32, 32 and
 64 maps and pooling behind them, one linear layer. SGD, batch 128, momentum 0.9, constant rate, biases at twice the
 rate; no augmentation, decay, dropout or local normalisation. Two initialisations: A, the published small Gaussians; B,
-LSUV (Mishkin & Matas 2016). Stage 1 chooses the rate of each (activation, initialisation) on `--rows` images with three
-seeds: the smallest median of epochs to 25 %, over half decades, extended until the best is not at the edge. Stage 2
-runs fresh seeds on all training images. Runs that never get there are censored at the cap and said. Ratio of medians
-with a bootstrap interval over seeds.
+LSUV (Mishkin & Matas 2016). Stage 1 chooses the rate of each (activation, initialisation) on `--rows` images with
+`--choosing` seeds: the smallest median of epochs to 25 %, over half decades from the middle outwards, extended until
+the best is not at the edge; a run is cut where the best median so far ends, since it cannot win any more. Stage 2 runs
+fresh seeds on `--images` training images, 0 for all. Runs that never get there are censored at the cap and said. Ratio
+of medians with a bootstrap interval over seeds.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from lastlayer.networks.presets import parse
 from lastlayer.networks.run import Run
 
 TARGET, CAP, QUARTERS = 0.25, 60, 4
+JUDGED = 2000
+"""Images on which the error is measured, at least."""
 RATES = (1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1)
 STEP = float(np.sqrt(10.0))
 INITIALISATIONS = ("A", "B")
@@ -59,7 +62,7 @@ def network(activation: str, shape: tuple[int, ...], classes: int) -> Architectu
 
 
 def epochs_needed(data: runs.Data, activation: str, start: str, rate: float, seed: int, cap: float) -> dict[str, Any]:
-    """Train until the error on the whole training set is at most 25 %, measured each quarter of an epoch."""
+    """Train until the error is at most 25 %, measured each quarter of an epoch on a fixed quarter of the images."""
     began = time.perf_counter()
     device = choose_device("auto")
     plan = TrainingPlan(
@@ -76,12 +79,14 @@ def epochs_needed(data: runs.Data, activation: str, start: str, rate: float, see
         run = Run(model, arrays, Batches(data.X, data.y, 128, seed, device, ""), plan)
         run.set_epochs(cap)
         each = max(1, run.batches.per_epoch // QUARTERS)
+        judged = run.batches.sample(max(JUDGED, len(data.y) // QUARTERS))
+        X, y = data.X[judged], data.y[judged]
         diverged = False
         while run.step < run.total and errors[-1][1] > TARGET and not diverged:
             diverged = not run.advance()
             if run.step % each == 0 and not diverged:
-                _, right = run.validate(data.X, data.y)
-                errors.append((run.step / run.batches.per_epoch, 1.0 - right / len(data.y)))
+                _, right = run.validate(X, y)
+                errors.append((run.step / run.batches.per_epoch, 1.0 - right / len(y)))
     return {
         "activation": activation,
         "initialisation": start,
@@ -100,18 +105,28 @@ def median_epochs(found: Sequence[dict[str, Any]], cap: float) -> float:
 
 
 def choose_rate(
-    attempt: Callable[[float, int], dict[str, Any]], rates: Sequence[float], seeds: Sequence[int], cap: float
+    attempt: Callable[[float, int, float], dict[str, Any]], rates: Sequence[float], seeds: Sequence[int], cap: float
 ) -> tuple[float, list[dict[str, Any]]]:
-    """The rate with the smallest median; the grid grows while the best is at its edge, by three rates at most."""
-    tried: dict[float, list[dict[str, Any]]] = {rate: [attempt(rate, seed) for seed in seeds] for rate in rates}
+    """The rate with the smallest median; the grid grows while the best is at its edge, by three rates at most.
+
+    A rate is tried up to the best median before it: with an odd number of seeds the choice is that of whole runs.
+    """
+    tried: dict[float, list[dict[str, Any]]] = {}
+
+    def attempt_all(rate: float) -> None:
+        limit = min([cap, *(median_epochs(found, cap) for found in tried.values())])
+        tried[rate] = [attempt(rate, seed, limit) for seed in seeds]
+
+    middle = np.log(sorted(rates)[len(rates) // 2])
+    for rate in sorted(rates, key=lambda one: abs(np.log(one) - middle)):
+        attempt_all(rate)
     for _ in range(3):
         grid = sorted(tried)
         medians = {rate: median_epochs(tried[rate], cap) for rate in grid}
         best = min(grid, key=lambda rate: (medians[rate], rate))
         if np.isfinite(medians[best]) and best not in (grid[0], grid[-1]):
             break
-        more = grid[0] / STEP if best == grid[0] and np.isfinite(medians[best]) else grid[-1] * STEP
-        tried[more] = [attempt(more, seed) for seed in seeds]
+        attempt_all(grid[0] / STEP if best == grid[0] and np.isfinite(medians[best]) else grid[-1] * STEP)
     best = min(sorted(tried), key=lambda rate: median_epochs(tried[rate], cap))
     if not np.isfinite(median_epochs(tried[best], cap)):
         raise InputError(f"no rate of {sorted(tried)} reached {TARGET:.0%} error in {cap} epochs", "Raise the cap")
@@ -135,12 +150,14 @@ def measure(
         needed = {}
         for activation in ("relu", "tanh"):
 
-            def attempt(rate: float, seed: int, activation: str = activation, start: str = start) -> dict[str, Any]:
-                # fewer images, so that an epoch is shorter: as many steps as on all of them
-                longer = cap * max(1.0, len(data.y) / len(some.y))
-                return epochs_needed(some, activation, start, rate, seed, longer)
+            def attempt(
+                rate: float, seed: int, limit: float, activation: str = activation, start: str = start
+            ) -> dict[str, Any]:
+                return epochs_needed(some, activation, start, rate, seed, limit)
 
-            rate, stage1 = choose_rate(attempt, rates, range(choosing), cap)
+            # fewer images, so that an epoch is shorter: as many steps as on all of them
+            longer = cap * max(1.0, len(data.y) / len(some.y))
+            rate, stage1 = choose_rate(attempt, rates, range(choosing), longer)
             stage2 = [epochs_needed(data, activation, start, rate, 100 + seed, cap) for seed in range(seeds)]
             needed[activation] = stage2
             found[f"{activation} {start}"] = {"rate": rate, "stage 1": stage1, "stage 2": stage2}
@@ -164,12 +181,14 @@ def rows_of(found: dict[str, Any]) -> list[tuple[object, ...]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = runs.options(__doc__, seeds=5, rows=10000).parse_args(argv)
+    given = runs.options(__doc__, seeds=5, rows=10000, choosing=3, images=0).parse_args(argv)
     data = runs.read(given.data)
+    if given.images:
+        data = data.some(given.images)
     if given.quick:
         found = measure(data, 200, 2, rates=(3.2e-3, 1e-2, 3.2e-2), cap=12, choosing=1)
     else:
-        found = measure(data, given.rows, given.seeds)
+        found = measure(data, given.rows, given.seeds, choosing=given.choosing)
     head = ("initialisation", "activation", "rate", "epochs to 25 % [range]", "censored", "seconds")
     print(runs.table(head, rows_of(found)))
     for start in INITIALISATIONS:

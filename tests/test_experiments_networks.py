@@ -54,14 +54,18 @@ def test_relu_or_tanh(load, tmp_path, capsys, monkeypatch) -> None:
     assert experiment.crossing([(0.0, 0.9), (0.25, 0.5)]) is None
     assert experiment.ratio([6.0] * 5, [2.0] * 5) == (3.0, (3.0, 3.0))
     given = {rate: epochs for rate, epochs in ((1e-3, None), (3.2e-3, 9.0), (1e-2, 5.0), (3.2e-2, 3.0))}
-    tried: list[float] = []
+    tried: dict[float, float] = {}
 
-    def attempt(rate: float, seed: int) -> dict[str, object]:
-        tried.append(rate)
-        return {"epochs": given.get(rate)}
+    def attempt(rate: float, seed: int, limit: float) -> dict[str, object]:
+        tried[rate] = limit
+        needed = given.get(rate)
+        return {"epochs": needed if needed is not None and needed <= limit else None}
 
     best, _ = experiment.choose_rate(attempt, tuple(given), (0,), 60)
     assert best == 3.2e-2 and max(tried) == pytest.approx(3.2e-2 * 10**0.5)  # the grid grew, as the best was its edge
+    # from the middle outwards, each up to the best before it
+    assert next(iter(tried)) == 1e-2 and list(tried)[3] == 1e-3
+    assert tried[1e-2] == 60 and tried[1e-3] == 3.0 and tried[max(tried)] == 3.0
     assert experiment.network("tanh", (32, 32, 3), 10).n_parameters == 89_578
     monkeypatch.setattr(experiment, "INITIALISATIONS", ("B",))
     monkeypatch.setattr(experiment, "network", lambda act, *given: parse(f"mlp:16,act={act}").architecture(*given))
