@@ -36,7 +36,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "mlp-shifts": {"phi": "mlp:300", "augment": "shift=1", "label_smoothing": 0.1},
     "lenet5": {"phi": "lenet5", "augment": "none"},
     "distortions": {"phi": "lenet5", "augment": "shift=2,affine=10,elastic=4:34"},
-    "convnet": {"phi": "convnet", "augment": "shift=2", "epochs": 16.0},
+    "convnet": {"phi": "convnet", "augment": "shift=2", "epochs": 13.0},
 }
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"phi": "mlp:16", "epochs": 2.0},
