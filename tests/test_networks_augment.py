@@ -22,11 +22,7 @@ from lastlayer.networks.augment import (
 
 torch = pytest.importorskip("torch", reason="torch is not installed: networks are not tested")
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Other libraries of the process set the number of OpenMP threads as well, and sums depend on it."""
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def images(count: int = 64, height: int = 9, width: int = 7, channels: int = 3, seed: int = 0) -> np.ndarray:

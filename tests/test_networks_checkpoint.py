@@ -29,13 +29,7 @@ from lastlayer.networks.plan import TrainingPlan  # noqa: E402
 from lastlayer.networks.training import TrainedNetwork, train_network  # noqa: E402
 from planted_digits import convnet, mlp, planted  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Other libraries of the process set the number of OpenMP threads as well, and sums depend on it."""
-    torch.set_num_threads(1)
-
-
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 PLAN = TrainingPlan(
     epochs=6,
     batch_size=32,

@@ -7,12 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is not installed: networks are not tested")
 
 from lastlayer.networks.muon import matrices, orthogonal, turn  # noqa: E402
 from lastlayer.networks.plan import TrainingPlan  # noqa: E402
 from lastlayer.networks.presets import parse  # noqa: E402
 from lastlayer.networks.training import train_network  # noqa: E402
+from planted_digits import planted  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -63,15 +66,8 @@ def test_which_arrays_are_turned() -> None:
 PLAN = TrainingPlan(epochs=6.0, batch_size=32, optimiser="muon", rate=0.05, momentum=0.8, schedule="cosine")
 
 
-def _images(n: int = 192) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(5)
-    y = rng.integers(0, 3, n)
-    patterns = rng.integers(0, 256, (3, 8, 8, 1))
-    return (0.5 * patterns[y] + 0.5 * rng.integers(0, 256, (n, 8, 8, 1))).astype(np.uint8), y
-
-
 def test_it_trains_and_is_deterministic() -> None:
-    X, y = _images()
+    X, y = planted(192)
     net = parse("mlp:16-16").architecture((8, 8, 1), 3)
     first, second = (train_network(net, X, y, plan=PLAN) for _ in range(2))
     assert first.history[-1]["loss"] < 0.2 * first.history[0]["loss"]
@@ -79,7 +75,7 @@ def test_it_trains_and_is_deterministic() -> None:
 
 
 def test_norms_are_kept_where_normalisation_follows() -> None:
-    X, y = _images()
+    X, y = planted(192)
     net = parse("convnet:widths=8-8").architecture((8, 8, 1), 3)
     begun = net.initial(np.random.default_rng([PLAN.seed, 1]))
     trained = train_network(net, X, y, plan=dataclasses.replace(PLAN, epochs=2.0)).network.arrays
@@ -89,7 +85,7 @@ def test_norms_are_kept_where_normalisation_follows() -> None:
 
 
 def test_frozen_matrices_stay() -> None:
-    X, y = _images()
+    X, y = planted(192)
     net = parse("mlp:16-16").architecture((8, 8, 1), 3)
     name = next(iter(matrices(net)))
     trained = train_network(net, X, y, plan=dataclasses.replace(PLAN, frozen=name, epochs=1.0)).network.arrays

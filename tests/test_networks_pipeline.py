@@ -31,9 +31,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: networks ar
 QUICK = {"phi": "mlp:24", "epochs": 6, "batch_size": 32, "lr": "0.05", "cache": False, "near_dup": False}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

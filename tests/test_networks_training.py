@@ -23,13 +23,7 @@ from lastlayer.networks.rate_search import find_rate  # noqa: E402
 from lastlayer.networks.training import train_network  # noqa: E402
 from planted_digits import convnet, mlp, planted  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Other libraries of the process set the number of OpenMP threads as well, and sums depend on it."""
-    torch.set_num_threads(1)
-
-
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(epochs=4, batch_size=32, rate=0.05, device="cpu")
 

@@ -175,19 +175,19 @@ def nested(
     `repeats` are the outer cross-validations; the inner folds of repeat r are drawn by `seed` + r.
     """
     y = problems[0][1].y
-    accuracies, chosen, scores = [], [], []
+    z = np.zeros((len(y), problems[0][1].n_classes), dtype=np.float32)
+    accuracies, chosen = [], []
     for repeat, folds in enumerate(repeats):
-        z = np.zeros((len(y), problems[0][1].n_classes), dtype=np.float32)
         for fold in folds:
             phi, C, out = _chosen_inside(problems, Cs, fold, groups, n_folds, seed + repeat, task)
-            z[fold.test] = out
+            if repeat == 0:
+                z[fold.test] = out
             accuracies.append(float((out.argmax(axis=1) == y[fold.test]).mean()))
             chosen.append((phi, C))
-        scores.append(z)
     rows = np.concatenate([fold.test for fold in repeats[0]])
-    right = int((scores[0][rows].argmax(axis=1) == y[rows]).sum())
+    right = int((z[rows].argmax(axis=1) == y[rows]).sum())
     held_out = len(rows) / len(repeats[0])
-    return Nested(tuple(accuracies), right, len(rows), tuple(chosen), scores[0], held_out / (len(rows) - held_out))
+    return Nested(tuple(accuracies), right, len(rows), tuple(chosen), z, held_out / (len(rows) - held_out))
 
 
 def _chosen_inside(
