@@ -1,0 +1,86 @@
+"""The kernel machine on patch features: what is chosen where, and what is read."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics.pairwise import rbf_kernel
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture
+def experiment(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    before = set(sys.modules)
+    yield importlib.import_module("patch_kernel")
+    for name in set(sys.modules) - before:
+        if (EXPERIMENTS / f"{name}.py").is_file():
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stripes across and down in noise, 40 + 12 of each."""
+    root, rng = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
+    for side, count in (("train", 40), ("test", 12)):
+        for kind in ("across", "down"):
+            (root / side / kind).mkdir(parents=True)
+            for i in range(count):
+                image = (np.arange(16) // int(rng.integers(2, 4)) % 2 * 120 + 40)[:, None].repeat(16, axis=1)
+                image = np.stack([image.T if kind == "down" else image] * 3, axis=2)
+                image = (image + rng.integers(0, 60, image.shape)).astype(np.uint8)
+                Image.fromarray(image).save(root / side / kind / f"{i:04}.png")
+    return root
+
+
+def test_every_width_and_penalty_is_tried_and_the_test_images_are_scored(experiment, folder, tmp_path, capsys) -> None:
+    out = tmp_path / "found.json"
+    experiment.main(
+        [
+            str(folder), "--phi", "patches:filters=16,size=5", "--flipped", "", "--widths", "0.25", "0.5",
+            "--alpha", "0.01", "1", "--test", "--out", str(out),
+        ]
+    )  # fmt: skip
+    found = json.loads(out.read_text())
+    assert [(t["width"], t["alpha"]) for t in found["trials"]] == [(0.25, 1.0), (0.25, 0.01), (0.5, 1.0), (0.5, 0.01)]
+    best = min(found["trials"], key=lambda trial: trial["error"])
+    assert (found["width"], found["alpha"]) == (best["width"], best["alpha"])
+    assert found["test"].startswith("24/24")
+    assert all(trial["gap"] <= 1e-3 for trial in found["trials"])
+    assert "test" in capsys.readouterr().out
+
+
+def test_without_test_the_folder_is_not_read(experiment, folder, monkeypatch) -> None:
+    read = experiment.read
+
+    def watched(data: Path, side: str):  # type: ignore[no-untyped-def]
+        assert side == "train"
+        return read(data, side)
+
+    monkeypatch.setattr(experiment, "read", watched)
+    found = experiment.run(folder, "patches:filters=16,size=5", "", [0.5], [0.1], 0, False)
+    assert "test" not in found
+
+
+def test_the_kernel_left_behind_is_that_of_the_last_width(experiment) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)
+    T = np.eye(2)[y]
+    K = rbf_kernel(X, gamma=0.2).astype(np.float32)
+    trials, index, alpha, fit = experiment.choose(K, T, y, 45, [1.0, 2.0], [0.1], 1e-4)
+    np.testing.assert_allclose(K, rbf_kernel(X, gamma=0.4), atol=1e-6)
+    assert (len(trials), alpha, fit.dual.shape) == (2, 0.1, (45, 2))
+    assert index in (0, 1)
+
+
+def test_widths_that_do_not_double_are_refused(experiment, folder, capsys) -> None:
+    with pytest.raises(SystemExit):
+        experiment.main([str(folder), "--widths", "0.3", "0.5"])
+    assert "twice the one before" in capsys.readouterr().err
