@@ -21,15 +21,17 @@ from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from lastlayer._arrays import InputError
-from lastlayer.estimators import kernel_classifier
+from lastlayer.estimators import kernel_all, kernel_classifier
 from lastlayer.estimators.kernel_classifier import KernelClassifier
 from lastlayer.estimators.kernel_scale import Spread
+from lastlayer.selection.kernel_ridge import fit_kernel_ridge
 
 ESTIMATORS = [
     KernelClassifier(),
     KernelClassifier("laplacian", loss="cross_entropy"),
     KernelClassifier("poly", loss="squared", landmarks="uniform", n_landmarks=10),
     KernelClassifier(loss="hinge", n_landmarks=10, fit_intercept=False),
+    KernelClassifier(loss="squared", n_landmarks="all"),
 ]
 INSTANCES = 63
 
@@ -344,3 +346,55 @@ def test_polynomial_features_are_those_of_scikit_learns_kernel():
     ours = KernelClassifier("poly", gamma=0.5, degree=4, coef0=1.0).fit(X, y)
     K = polynomial_kernel(X, ours.landmarks_, degree=4, gamma=0.5, coef0=1.0)
     np.testing.assert_allclose(ours.decision_function(X), K @ ours.dual_coef_[0] + ours.intercept_[0], atol=1e-9)
+
+
+# -- every row, however many
+
+
+def test_all_rows_give_the_machine_of_as_many_landmarks_as_rows():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:500], y[:500]
+    options = {"gamma": 1e-3, "loss": "squared", "C": 20.0}
+    everything = KernelClassifier(n_landmarks="all", tol=1e-10, **options).fit(X, y)
+    landmarks = KernelClassifier(n_landmarks=500, tol=1e-10, **options).fit(X, y)
+    new = np.random.default_rng(0).normal(8.0, 4.0, size=(40, 64))
+    np.testing.assert_allclose(everything.decision_function(new), landmarks.decision_function(new), atol=2e-5)
+    np.testing.assert_array_equal(np.unique(everything.landmarks_, axis=0), np.unique(X, axis=0))
+    assert everything.dual_coef_.shape == (10, 500)
+    assert not hasattr(everything, "coef_")
+
+
+def test_all_rows_with_weights_are_scikit_learns_kernel_ridge():
+    X, y = _two_moons()
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    options = {"gamma": 0.8, "fit_intercept": False}
+    ours = KernelClassifier(loss="squared", C=3.0, n_landmarks="all", tol=1e-10, **options).fit(X, y, weights)
+    theirs = KernelRidge(alpha=1 / 3.0, kernel="rbf", gamma=0.8).fit(X, 2.0 * y - 1.0, weights)
+    np.testing.assert_allclose(ours.decision_function(X), theirs.predict(X), atol=1e-5)
+
+
+def test_a_fit_with_landmarks_after_one_with_all_rows_uses_its_own():
+    X, y = _two_moons()
+    classifier = KernelClassifier(loss="squared", n_landmarks="all").fit(X, y)
+    classifier.set_params(n_landmarks=10).fit(X, y)
+    assert classifier.landmarks_.shape == (10, 2)
+    again = classifier.set_params(n_landmarks="all").fit(X, y)
+    assert not hasattr(again, "map_")
+    assert again.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"loss": "hinge"}, "goes with loss='squared'"), ({"loss": "squared", "n_landmarks": "every"}, "or 'all'")],
+)
+def test_all_rows_refuses_by_name(options, words):
+    X, y = _two_moons()
+    with pytest.raises(InputError, match=words):
+        KernelClassifier(**{"n_landmarks": "all", **options}).fit(X, y)
+
+
+def test_all_rows_says_when_the_gap_is_not_reached(monkeypatch):
+    X, y = _two_moons(500)
+    monkeypatch.setattr(kernel_all, "fit_kernel_ridge", partial(fit_kernel_ridge, landmarks=5))
+    with pytest.warns(ConvergenceWarning, match="LL040 kernel_ridge did not converge"):
+        KernelClassifier(loss="squared", gamma=50.0, C=1e6, n_landmarks="all", max_iter=1).fit(X, y)

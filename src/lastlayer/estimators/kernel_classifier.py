@@ -15,12 +15,14 @@ from lastlayer._arrays import Array, Float64, FloatArray, InputError
 from lastlayer._progress import SILENT, stderr_progress
 from lastlayer.estimators.content import in_order_of_content
 from lastlayer.estimators.fitting import SMALL, Plan, learn
+from lastlayer.estimators.kernel_all import learn_all
 from lastlayer.estimators.kernel_scale import Spread
 from lastlayer.estimators.linear_svc import learn_hinge
 from lastlayer.estimators.parameters import check_count, check_flag, check_number, check_seed, check_threads
 from lastlayer.estimators.prediction import log_probabilities
 from lastlayer.estimators.training import Training, _read_weights, read_features, read_training
 from lastlayer.linear import single_blas_thread
+from lastlayer.representations.gram import gram_scores
 from lastlayer.representations.kernels import (
     RBF,
     CustomKernel,
@@ -46,13 +48,18 @@ def _has_probabilities(estimator: Any) -> bool:
     return True
 
 
+def _width_of(kernel: Kernel) -> float | None:
+    """γ of kernels that have one."""
+    return kernel.gamma if isinstance(kernel, RBF | Polynomial | Laplacian) else None
+
+
 @final
 class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Nonlinear support vector machine, logistic regression or ridge classifier: linear in the features of a kernel.
 
     Minimises ``C Σᵢ sᵢ L(W φ(xᵢ) + b, yᵢ) + ½ ‖W‖²`` over W and b, where ``φ(x)·φ(z)`` is the kernel ``k(x, z)`` as
     seen from m landmarks (Nyström's approximation, `lastlayer.representations.nystrom`). With as many landmarks as rows
-    it is the kernel machine itself. N m numbers are held, never N².
+    it is the kernel machine itself. N m numbers are held; N² only with ``n_landmarks="all"``.
 
     Parameters
     ----------
@@ -71,8 +78,10 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         the softmax, and gives probabilities; squared is half the squared distance to one-hot targets.
     C : float
         Inverse strength of the penalty, positive.
-    n_landmarks : int
-        m; where there are no more distinct rows than that, all are landmarks.
+    n_landmarks : int or "all"
+        m; where there are no more distinct rows than that, all are landmarks. "all", for the squared loss: every row,
+        however many; N² kernel values are held (10 GB for 50,000 rows) and solved by conjugate gradients
+        (`lastlayer.selection.kernel_ridge`), where decomposing them would take a hundred times as long.
     landmarks : {"kmeans", "uniform"}
         Centres of groups of rows, or rows drawn at random.
     fit_intercept : bool
@@ -81,7 +90,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Factors for the weights of each class's rows; "balanced" gives all classes the same total weight.
     tol : float
         Relative gradient norm to be reached (1 at the best constant prediction, 0 at the optimum); the relative duality
-        gap for the hinge.
+        gap for the hinge; with n_landmarks="all" the share of the objective by which it may be above its minimum.
     max_iter : int
         Most iterations; visits of the rows for the hinge.
     random_state : int, RandomState or None
@@ -98,17 +107,17 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     dual_coef_ : ndarray
         (K, m), or (1, m) for two classes: scores are ``k(x, landmarks_) · dual_coef_ + intercept_``.
     coef_ : ndarray
-        (K, r) or (1, r), weights of the r ≤ m features `map_` makes.
+        (K, r) or (1, r), weights of the r ≤ m features `map_` makes; not with n_landmarks="all".
     intercept_ : ndarray
         (K,) or (1,).
     map_ : NystromMap
-        φ.
+        φ; not with n_landmarks="all".
     gamma_ : float or None
         γ; None for kernels that have none.
     classes_ : ndarray
         (K,) labels, sorted.
     n_iter_ : int
-        Iterations, at least 1.
+        Iterations, at least 1; products with the kernel matrix with n_landmarks="all".
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray
@@ -144,7 +153,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         coef0: float = 0.0,
         loss: str = "squared_hinge",
         C: float = 1.0,
-        n_landmarks: int = 1000,
+        n_landmarks: int | str = 1000,
         landmarks: str = "kmeans",
         fit_intercept: bool = True,
         class_weight: Mapping[Any, float] | str | None = None,
@@ -196,7 +205,8 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             LL040, once, when `tol` was not reached.
         """
         plan, C = self._plan(), check_number(self.C, "C", 0.0, above=True)
-        m = check_count(self.n_landmarks, "n_landmarks", 1)
+        everything = self._wants_all()
+        m = 0 if everything else check_count(self.n_landmarks, "n_landmarks", 1)
         data = read_training(self, X, y, sample_weight, self.class_weight, self._sparse_alternative)
         plan = replace(plan, l2=1.0 / C / data.total_weight())
         # As in scikit-learn, γ looks away from class weights.
@@ -205,6 +215,17 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             data, plain = in_order_of_content(data), in_order_of_content(plain)
         spread = Spread.of(plain.X, plain.weights)
         kernel = self._kernel(spread)
+        if everything:
+            single = len(data.X) ** 2 > SMALL and spread.is_tame and np.can_cast(data.X.dtype, np.float32)
+            machine = learn_all(data, kernel, plan, "float32" if single else "float64")
+            # as a map and its features would be left over from a fit before
+            for name in ("map_", "coef_"):
+                self.__dict__.pop(name, None)
+            self.landmarks_: Array = data.X
+            self.n_iter_ = machine.iterations
+            self.dual_coef_, self.intercept_ = np.asarray(machine.coef), machine.intercept
+            self.gamma_, self.classes_ = _width_of(kernel), data.classes
+            return self
         single = np.can_cast(data.X.dtype, np.float32) and spread.is_tame and len(data.X) * min(m, len(data.X)) > SMALL
         empty = NystromMap(kernel, m, self.landmarks, "float32" if single else "float64")
         with single_blas_thread(), plan.progress.task("kernel features", 2) as task:
@@ -213,9 +234,9 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             features = Training(made.transform(data.X, plan.threads), data.codes, data.classes, data.weights)
             task.advance(1, "features")
         found = learn_hinge(features, plan) if self.loss == "hinge" else learn(features, plan)
-        self.gamma_ = kernel.gamma if isinstance(kernel, RBF | Polynomial | Laplacian) else None
-        self.map_, self.landmarks_ = made, made.landmarks
-        self.classes_, self.n_iter_ = data.classes, found.iterations
+        self.gamma_, self.classes_ = _width_of(kernel), data.classes
+        assert made.landmarks is not None
+        self.map_, self.landmarks_, self.n_iter_ = made, made.landmarks, found.iterations
         self.coef_, self.intercept_ = found.coef, found.intercept
         self.dual_coef_ = np.ascontiguousarray(made.shares(found.coef.T).T)
         return self
@@ -240,8 +261,13 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         X = read_features(self, X, self._sparse_alternative)
+        A, threads = np.asarray(self.dual_coef_.T, dtype=np.float64), check_threads(self.n_jobs)
         with single_blas_thread():
-            out = self.map_.scores(X, self.dual_coef_.T, self.intercept_, check_threads(self.n_jobs))
+            if hasattr(self, "map_"):
+                out = self.map_.scores(X, A, self.intercept_, threads)
+            else:
+                kernel = self._kernel_fitted()
+                out = gram_scores(kernel, self.landmarks_, A, self.intercept_, X, "float64", threads)
         return np.asarray(out[:, 0] if out.shape[1] == 1 else out)
 
     def predict(self, X: Any) -> Array:
@@ -268,6 +294,19 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_log_proba(self, X: Any) -> FloatArray:
         """Logarithms of the class probabilities, (N, K); finite where the probabilities round to zero."""
         return log_probabilities(self.decision_function(X))
+
+    def _wants_all(self) -> bool:
+        """Whether every row is a landmark, however many."""
+        if not isinstance(self.n_landmarks, str):
+            return False
+        if self.n_landmarks != "all":
+            raise InputError(f"n_landmarks is {self.n_landmarks!r}; a whole number of at least 1, or 'all', is needed")
+        if self.loss != "squared":
+            raise InputError(
+                f"n_landmarks='all' goes with loss='squared', not {self.loss!r}",
+                "Take loss='squared', or a number of landmarks; as many as rows make the kernel machine itself",
+            )
+        return True
 
     @property
     def _sparse_alternative(self) -> str:
@@ -301,6 +340,12 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return kernel_named(self.kernel)
         degree = check_count(self.degree, "degree", 1)
         return kernel_named(self.kernel, self._width(spread), degree, check_number(self.coef0, "coef0", 0.0))
+
+    def _kernel_fitted(self) -> Kernel:
+        """The kernel with the γ that was fitted."""
+        if callable(self.kernel):
+            return CustomKernel(self.kernel)
+        return kernel_named(self.kernel, self.gamma_ or 1.0, self.degree, self.coef0)
 
     def _width(self, spread: Spread) -> float:
         """γ."""
