@@ -16,7 +16,9 @@ import lastlayer
 from lastlayer._arrays import InputError
 from lastlayer._progress import SILENT
 from lastlayer.cli.app import run as command_line
+from lastlayer.estimators import NetworkClassifier
 from lastlayer.linear import scores
+from lastlayer.networks.presets import parse
 from lastlayer.pipeline.learn import Examples
 from lastlayer.pipeline.network_head import last_layer, score_of
 from lastlayer.pipeline.network_settings import network_lines, resolved, training_plan, with_augmentation
@@ -193,6 +195,20 @@ def test_what_is_not_given_is_the_presets() -> None:
     assert "3 epochs" in text and "rate 0.01" in text
     linear = TrainSettings(phi="hog")
     assert resolved(linear) is linear
+
+
+def test_multipliers_chosen_for_a_presets_optimiser_go_with_it() -> None:
+    own = training_plan(resolved(TrainSettings(phi="convnet")))
+    assert own.optimiser == "muon"
+    assert own.multipliers()
+    other = training_plan(resolved(TrainSettings(phi="convnet", optimiser="sgd")))
+    assert (other.rates, other.rate, other.momentum, other.nesterov) == ("", 0.02, 0.9, True)
+    assert other.schedule == own.schedule
+    named = training_plan(resolved(TrainSettings(phi="convnet", optimiser="muon", momentum=0.9)))
+    assert (named.rates, named.rate, named.momentum) == (own.rates, own.rate, 0.9)
+    estimator = NetworkClassifier("convnet", optimiser="sgd")
+    estimator.image_shape_ = (32, 32, 3)
+    assert estimator._plan(parse("convnet"), 100, 0).rates == ""
 
 
 @pytest.mark.parametrize(

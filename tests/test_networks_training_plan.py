@@ -179,3 +179,19 @@ def test_losses_are_their_formulas() -> None:
     assert value(True, loss="map", map_floor=0.4) == pytest.approx(competing.mean())
     with pytest.raises(InputError, match="radial outputs"):
         value(False, loss="map")
+
+
+def test_another_optimiser_leaves_what_was_chosen_for_the_recipes_own() -> None:
+    recipe = TrainingPlan(
+        optimiser="muon", rate=0.12, momentum=0.6, rates="norm*.bias=300", frozen="whiten.bias@3", weight_decay=1e-3
+    )
+    other = recipe.adjusted({"optimiser": "sgd", "epochs": 3.0})
+    assert (other.rate, other.momentum, other.nesterov, other.rates) == (0.02, 0.9, True, "")
+    assert (other.epochs, other.frozen, other.weight_decay) == (3.0, "whiten.bias@3", 1e-3)
+    given = recipe.adjusted({"optimiser": "sgd", "rate": 0.5, "momentum": 0.0})
+    assert (given.rate, given.momentum, given.nesterov) == (0.5, 0.0, False)
+    same = recipe.adjusted({"optimiser": "muon", "rate": 0.05})
+    assert (same.rate, same.momentum, same.rates) == (0.05, 0.6, "norm*.bias=300")
+    assert not recipe.adjusted({"optimiser": "adam", "nesterov": True}).nesterov
+    with pytest.raises(InputError, match="optimiser"):
+        recipe.adjusted({"optimiser": "magic"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -265,9 +264,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.image_shape_ is None and self.epochs is None:
             steps = math.ceil(n / given["batch_size"])
             given["epochs"] = max(TABLE_EPOCHS, math.ceil(TABLE_STEPS / steps))
-        if given.get("optimiser", base.optimiser) == "adam" or given.get("momentum", base.momentum) == 0:
-            given["nesterov"] = False
-        return dataclasses.replace(base, **given)
+        return base.adjusted(given)
 
 
 def _is_images(X: Any) -> bool:

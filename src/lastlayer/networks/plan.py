@@ -16,6 +16,12 @@ OPTIMISERS = ("sgd", "adam", "muon")
 LOSSES = ("cross_entropy", "squared", "map")
 PRECISIONS = ("float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
+OPTIMISER_VALUES: Mapping[str, Mapping[str, Any]] = {
+    "sgd": {"rate": 0.02, "momentum": 0.9, "nesterov": True},
+    "adam": {"rate": 1e-3, "momentum": 0.9, "nesterov": False},
+    "muon": {"rate": 0.02, "momentum": 0.6, "nesterov": True},
+}
+"""Where an optimiser takes the place of a recipe's own (Adam's: Kingma & Ba 2015)."""
 
 
 @final
@@ -131,6 +137,30 @@ class TrainingPlan:
             raise InputError("nesterov needs momentum", "Give momentum=0.9, or nesterov=False")
         if self.label_smoothing and self.loss != "cross_entropy":
             raise InputError(f"label_smoothing goes with cross_entropy, not {self.loss}", "Give label_smoothing=0")
+
+    def adjusted(self, given: Mapping[str, Any]) -> TrainingPlan:
+        """Return the plan with other values.
+
+        With another optimiser the plan's rate, momentum and multipliers go: they were chosen for its own, and
+        `OPTIMISER_VALUES` take their place where nothing is given. Nesterov's rule goes where there is no momentum.
+
+        Raises
+        ------
+        InputError
+            For a value that makes no sense.
+
+        >>> recipe = TrainingPlan(optimiser="muon", rate=0.12, momentum=0.6, rates="norm*.bias=300")
+        >>> other = recipe.adjusted({"optimiser": "adam", "epochs": 3.0})
+        >>> other.rate, other.momentum, other.rates, other.nesterov
+        (0.001, 0.9, '', False)
+        """
+        values = dict(given)
+        optimiser = values.get("optimiser", self.optimiser)
+        if optimiser != self.optimiser:
+            values = {"rates": "", **OPTIMISER_VALUES.get(optimiser, {}), **values}
+        ahead = values.get("nesterov", self.nesterov) and optimiser != "adam"
+        values["nesterov"] = bool(ahead and values.get("momentum", self.momentum) > 0)
+        return dataclasses.replace(self, **values)
 
     def multipliers(self) -> tuple[tuple[str, float], ...]:
         """Patterns of parameter names with what the rate of each is multiplied by; 0 for frozen ones, which come first.

@@ -11,8 +11,6 @@ from lastlayer.networks.presets import Preset, parse
 from lastlayer.pipeline.observer import PlanLine
 from lastlayer.pipeline.settings import HEADS, TrainSettings
 
-RATES = {"sgd": 0.02, "adam": 1e-3, "muon": 0.02}
-"""Rate where an optimiser takes the place of a preset's own and none is given (Adam's: Kingma & Ba 2015)."""
 _OFF = "none"
 
 
@@ -37,18 +35,15 @@ def resolved(settings: TrainSettings) -> TrainSettings:
             "--learning-curve is of a last layer on fixed features, and a network learns its features anew",
             "Leave it out, or give it with --phi RUN of a trained network",
         )
-    preset = parse(settings.phi)
-    default = _defaults(preset)
-    optimiser = settings.optimiser or default.optimiser
-    changed = optimiser != default.optimiser
-    lr = settings.lr or repr(RATES.get(optimiser, default.rate) if changed else default.rate)
+    default = _defaults(parse(settings.phi))
+    default = default.adjusted({"optimiser": settings.optimiser or default.optimiser})
     full = dataclasses.replace(
         settings,
         epochs=settings.epochs or default.epochs,
         batch_size=settings.batch_size or default.batch_size,
-        lr=lr,
+        lr=settings.lr or repr(default.rate),
         momentum=_given(settings.momentum, default.momentum),
-        optimiser=optimiser,
+        optimiser=default.optimiser,
         schedule=settings.schedule or default.schedule,
         weight_decay=_given(settings.weight_decay, default.weight_decay),
         label_smoothing=_given(settings.label_smoothing, default.label_smoothing),
@@ -73,24 +68,22 @@ def training_plan(settings: TrainSettings, rate: float | None = None) -> Trainin
     default = _defaults(parse(settings.phi))
     if rate is None:
         rate = default.rate if settings.lr == "find" else float(settings.lr)
-    nesterov = default.nesterov and settings.momentum > 0 and settings.optimiser != "adam"
-    return dataclasses.replace(
-        default,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        rate=rate,
-        momentum=settings.momentum,
-        nesterov=nesterov,
-        optimiser=settings.optimiser,
-        schedule=settings.schedule,
-        weight_decay=settings.weight_decay,
-        label_smoothing=settings.label_smoothing,
-        patience=settings.patience,
-        augmentation=settings.augment.removeprefix(_OFF),
-        device=settings.device,
-        time_limit=settings.time_limit,
-        seed=settings.seed,
-    )
+    given = {
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "rate": rate,
+        "momentum": settings.momentum,
+        "optimiser": settings.optimiser,
+        "schedule": settings.schedule,
+        "weight_decay": settings.weight_decay,
+        "label_smoothing": settings.label_smoothing,
+        "patience": settings.patience,
+        "augmentation": settings.augment.removeprefix(_OFF),
+        "device": settings.device,
+        "time_limit": settings.time_limit,
+        "seed": settings.seed,
+    }
+    return default.adjusted(given)
 
 
 def network_lines(settings: TrainSettings) -> tuple[PlanLine, ...]:
