@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from lastlayer._arrays import InputError
+from lastlayer._progress import SilentProgress, Task
 from lastlayer.representations import gram as gram_module
 from lastlayer.representations.gram import gram, gram_scores
 from lastlayer.representations.kernels import RBF, Polynomial
@@ -226,3 +230,24 @@ def test_values_beyond_the_type_and_the_memory_are_refused(rows) -> None:
         gram(Polynomial(1.0, 3, 0.0), rows[0] * 1e15)
     with pytest.raises(InputError, match="GB: not on this machine"):
         gram(RBF(1.0), np.zeros((50_000_000, 1), np.uint8))
+
+
+def test_progress_grows_to_the_whole_way_as_the_gap_falls(rows) -> None:
+    X, T = rows
+    told: list[float] = []
+
+    class Listener(SilentProgress):
+        @contextmanager
+        def task(self, name: str, total: float) -> Iterator[Task]:
+            assert total == 1.0
+
+            class Told(Task):
+                def advance(self, steps: float = 1, note: str = "") -> None:
+                    told.append(steps)
+
+            yield Told()
+
+    fit_kernel_ridge(gram(RBF(NARROW), X, "float64"), T, l2=1e-4, gap=1e-6, landmarks=5, progress=Listener())
+    assert len(told) > 3
+    assert min(told) >= 0
+    assert sum(told) == pytest.approx(1.0)

@@ -29,7 +29,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError
-from lastlayer._progress import SILENT, Progress
+from lastlayer._progress import SILENT, Progress, Task
 from lastlayer.linear import available_threads, parallel, single_blas_thread
 from lastlayer.solvers.base import Record, StopReason
 
@@ -124,7 +124,7 @@ def fit_kernel_ridge(
     threads : int, optional
         As many as there are cores when None; changes no bit.
     progress : Progress
-        Told of each step with the relative gap; the number of steps is not known before.
+        Told how far the gap has come, in powers of ten, on its way to the one asked for.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def fit_kernel_ridge(
     """
     weights = _checked(K, T, l2, sample_weight)
     system = _System(K, T, weights, l2, fit_intercept, threads or available_threads())
-    with single_blas_thread(), progress.task("kernel ridge", max_iter) as task:
+    with single_blas_thread(), progress.task("kernel ridge", 1.0) as task:
         inverse = _Inverse.of(system, landmarks, np.random.default_rng(seed))
         return _conjugate_gradients(system, inverse, gap, max_iter, start, task)
 
@@ -263,8 +263,23 @@ class _Inverse:
         return np.asarray((scaled - outer) * self.present / np.sqrt(self.M))
 
 
+class _Way:
+    """The share of the way from one gap to another that is made, on a scale of powers of ten."""
+
+    def __init__(self, task: Task, begin: float, end: float) -> None:
+        self.task, self.begin, self.done = task, begin, 0.0
+        self.length = np.log(max(begin, 1e-300) / max(end, 1e-300))
+
+    def moved_to(self, gap: float) -> None:
+        """Tell the progress of it."""
+        share = np.log(self.begin / max(gap, 1e-300)) / self.length if self.length > 0 and self.begin > 0 else 1.0
+        further = max(0.0, min(float(share), 1.0) - self.done)
+        self.done += further
+        self.task.advance(further, f"gap {gap:.1e}")
+
+
 def _conjugate_gradients(
-    system: _System, inverse: _Inverse, gap: float, max_iter: int, start: KernelRidgeFit | None, task: object
+    system: _System, inverse: _Inverse, gap: float, max_iter: int, start: KernelRidgeFit | None, task: Task
 ) -> KernelRidgeFit:
     clock, history = time.perf_counter(), list[Record]()
     A = np.zeros(system.T.shape) if start is None else start.dual * system.present[:, None]
@@ -281,6 +296,7 @@ def _conjugate_gradients(
 
     try:
         best = look(0)
+        way = _Way(task, best.gap, gap)
         r = (system.T - KA) * system.present[:, None] - system.M * A
         z = inverse.apply(r)
         p, rz = z, np.einsum("ij,ij->j", r, z)
@@ -297,9 +313,9 @@ def _conjugate_gradients(
             z = inverse.apply(r)
             before, rz = rz, np.einsum("ij,ij->j", r, z)
             p = z + np.divide(rz, before, out=np.zeros_like(rz), where=before > 0) * p
-            task.advance(1, f"gap {best.gap:.1e}")  # type: ignore[attr-defined]
             if step % CHECKED == 0 or step == max_iter:
                 found = look(step)
+                way.moved_to(found.gap)
                 if found.gap < smallest or found.value < best.value:
                     smallest, best_step = min(found.gap, smallest), step
                     best = found if found.value < best.value or found.gap <= gap else best
