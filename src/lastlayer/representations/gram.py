@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError
-from lastlayer._progress import SILENT, Progress
+from lastlayer._progress import SILENT, Progress, Task
 from lastlayer._threads import single_blas_thread
 from lastlayer.representations._threads import spread
-from lastlayer.representations.kernels import Kernel
+from lastlayer.representations.kernels import Against, Kernel
 
 FIXED_NUMBERS = 2**27
 """Numbers of float features in the rows that a block of columns belongs to: they are converted once."""
@@ -52,21 +52,7 @@ def gram(
     columns, rows = _block_rows(X, FIXED_NUMBERS), _block_rows(X, MOVING_NUMBERS)
     with single_blas_thread(), progress.task("kernel values", n * (n + columns) / 2) as task:
         for start in range(0, n, columns):
-            stop = min(start + columns, n)
-            values = kernel.against(np.ascontiguousarray(X[start:stop], dtype=precision))
-
-            def block(low: int, start: int = start, stop: int = stop, values: object = values) -> None:
-                high = min(low + rows, n)
-                found = values(X[low:high].astype(precision))  # type: ignore[operator]
-                _refuse_infinite(found, kernel)
-                K[low:high, start:stop] = found
-                task.advance((high - low) * (stop - start))
-
-            spread(block, range(start, n, rows), threads)
-            corner = K[start:stop, start:stop]
-            corner[:] = np.tril(corner) + np.tril(corner, -1).T
-            for low in range(stop, n, rows):  # a block at a time: a transposed copy of the whole would miss the cache
-                K[start:stop, low : low + rows] = K[low : low + rows, start:stop].T
+            _fill_columns(K, X, kernel, slice(start, min(start + columns, n)), rows, threads, task)
     return K
 
 
@@ -93,19 +79,55 @@ def gram_scores(
         for start in range(0, len(used), columns):
             chosen = used[start : start + columns]
             values = kernel.against(np.ascontiguousarray(X[chosen], dtype=precision))
-
-            def block(low: int, chosen: Array = chosen, values: object = values) -> None:
-                part = new[low : low + rows]
-                # of the same number of rows always: BLAS may treat the places of a shorter block differently
-                full = np.empty((rows, new.shape[1]), precision)
-                full[: len(part)], full[len(part) :] = part, part[-1]
-                found = values(full)[: len(part)]  # type: ignore[operator]
-                _refuse_infinite(found, kernel)
-                out[low : low + rows] += found.astype(np.float64) @ A[chosen]
-                task.advance(len(part) * len(chosen))
-
-            spread(block, range(0, len(new), rows), threads)
+            _add_scores(out, new, kernel, values, A[chosen], np.dtype(precision), rows, threads, task)
     return out + b
+
+
+def _fill_columns(
+    K: FloatArray, X: Array, kernel: Kernel, part: slice, rows: int, threads: int | None, task: Task
+) -> None:
+    """Columns of K, from their own diagonal block down, and the rows that mirror them."""
+    n = len(K)
+    values = kernel.against(np.ascontiguousarray(X[part], dtype=K.dtype))
+
+    def block(low: int) -> None:
+        high = min(low + rows, n)
+        found = values(X[low:high].astype(K.dtype))
+        _refuse_infinite(found, kernel)
+        K[low:high, part] = found
+        task.advance(found.size)
+
+    spread(block, range(part.start, n, rows), threads)
+    corner = K[part, part]
+    corner[:] = np.tril(corner) + np.tril(corner, -1).T
+    for low in range(part.stop, n, rows):  # a block at a time: turning all at once would miss the cache
+        K[part, low : low + rows] = K[low : low + rows, part].T
+
+
+def _add_scores(
+    out: Float64,
+    new: Array,
+    kernel: Kernel,
+    values: Against,
+    A: Float64,
+    dtype: np.dtype[np.floating],
+    rows: int,
+    threads: int | None,
+    task: Task,
+) -> None:
+    """Add what some rows with coefficients A contribute."""
+
+    def block(low: int) -> None:
+        part = new[low : low + rows]
+        # of the same number of rows always: BLAS may treat the places of a shorter block differently
+        full = np.empty((rows, new.shape[1]), dtype)
+        full[: len(part)], full[len(part) :] = part, part[-1]
+        found = values(full)[: len(part)]
+        _refuse_infinite(found, kernel)
+        out[low : low + rows] += found.astype(np.float64) @ A
+        task.advance(found.size)
+
+    spread(block, range(0, len(new), rows), threads)
 
 
 def _block_rows(X: Array, numbers: int) -> int:
