@@ -295,3 +295,27 @@ def test_an_error_on_a_thread_is_raised():
     broken = NystromMap(CustomKernel(fails), 5, landmarks=made.landmarks, projection=made.projection)
     with pytest.raises(RuntimeError, match="my kernel broke"):
         broken.transform(_rows(2000), threads=2)
+
+
+@pytest.mark.parametrize(("dtype", "tol"), [(np.float32, 2e-5), (np.float64, 2e-9)])
+def test_rows_far_from_all_others_are_not_worth_summing_differences(dtype, tol, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    Z, X = rng.normal(size=(40, 30)), rng.normal(size=(50, 30))
+    X[:5] *= 4 if dtype is np.float32 else 1e4  # the products cancel somewhat, and the values are next to nothing
+    X[5:8] = 1e4 + rng.normal(size=(3, 30)) * 1e-2  # far from the mean, and near each other
+    Z[:3] = 1e4 + rng.normal(size=(3, 30)) * 1e-2
+    wanted: list[np.ndarray] = []
+    summed = kernels._sum_differences
+
+    def watched(K, X, Z, mask):  # type: ignore[no-untyped-def]
+        wanted.append(mask)
+        summed(K, X, Z, mask)
+
+    monkeypatch.setattr(kernels, "_sum_differences", watched)
+    Z, X = Z.astype(dtype), X.astype(dtype)
+    values = RBF(0.05).against(Z)(X)
+    exact = np.exp(-0.05 * ((X[:, None].astype(float) - Z[None].astype(float)) ** 2).sum(axis=2))
+    np.testing.assert_allclose(values, exact, atol=tol)
+    (mask,) = wanted
+    assert mask[5:8, :3].all()
+    assert not mask[:5, 3:].any()

@@ -50,7 +50,11 @@ def gram(
     n = len(X)
     K = _empty(n, np.dtype(precision))
     columns, rows = _block_rows(X, FIXED_NUMBERS), _block_rows(X, MOVING_NUMBERS)
-    with single_blas_thread(), progress.task("kernel values", n * (n + columns) / 2) as task:
+    with (
+        single_blas_thread(),
+        np.errstate(over="ignore", invalid="ignore"),
+        progress.task("kernel values", n * (n + columns) / 2) as task,
+    ):
         for start in range(0, n, columns):
             _fill_columns(K, X, kernel, slice(start, min(start + columns, n)), rows, threads, task)
     return K
@@ -75,7 +79,11 @@ def gram_scores(
     used = np.flatnonzero(np.any(A != 0, axis=1))
     out = np.zeros((len(new), A.shape[1]))
     columns, rows = _block_rows(X, FIXED_NUMBERS), _block_rows(X, MOVING_NUMBERS)
-    with single_blas_thread(), progress.task("kernel scores", float(len(used) * len(new))) as task:
+    with (
+        single_blas_thread(),
+        np.errstate(over="ignore", invalid="ignore"),
+        progress.task("kernel scores", float(len(used) * len(new))) as task,
+    ):
         for start in range(0, len(used), columns):
             chosen = used[start : start + columns]
             values = kernel.against(np.ascontiguousarray(X[chosen], dtype=precision))

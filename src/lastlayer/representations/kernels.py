@@ -25,10 +25,8 @@ Against = Callable[[FloatArray], FloatArray]
 """Rows (n, D) to their kernel values (n, m) with m fixed rows."""
 KernelFunction = Callable[[Array, Array], Array]
 
-NEGLIGIBLE = 40.0
-"""exp(-40) is below the rounding of float64 beside 1."""
 TOLERATED = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
-"""Error of γ‖x - z‖² that is left as it is, for each type of product."""
+"""Error of a value of the Gaussian, which is at most 1, that is left as it is, for each type of product."""
 COMPILED_FROM = 2**16
 """Numbers in the fixed rows from which a compiled loop is worth loading; it is 3 to 6 times as fast."""
 PAIRS = 2**20
@@ -155,7 +153,8 @@ class RBF(Kernel):
             np.maximum(K, 0, out=K)
             if slack * (own.max() + size.max()) > limit:
                 both = slack * (own[:, None] + size)
-                _sum_differences(K, moved, fixed, (both > limit) & (self.gamma * K - both < NEGLIGIBLE))
+                # of the value, exp(-γK), the error is `both` times as much: rows far from all others are left alone
+                _sum_differences(K, moved, fixed, both * np.exp(np.minimum(both - self.gamma * K, 0.0)) > limit)
             K *= -K.dtype.type(self.gamma)
             return np.asarray(np.exp(K, out=K))
 
