@@ -185,14 +185,7 @@ DIFFERENT = {
 }
 """What is meant to be different: reasons by test."""
 
-OPEN = {
-    "test_logistic::test_logistic_cv_mock_scorer": "a scorer is called from the largest C down, not in the order of Cs",
-    "test_logistic::test_lr_cv_scores_differ_when_sample_weight_is_requested": "no metadata routing to the scorer",
-    "test_logistic::test_multinomial_cv_iris": "scorers are not told `labels` that a fold lacks",
-    "test_logistic::test_passing_params_without_enabling_metadata_routing": "no metadata routing to the scorer",
-    "test_logistic::test_zero_max_iter": "n_iter_ is 1 for max_iter=0; the intercept is then the best constant's",
-    "test_ridge::test_ridge_regression": "solver_ is 'closed_form' whatever solver was named",
-}
+OPEN: dict[str, str] = {}
 """Behaviour that should become scikit-learn's: what is the matter, by test."""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Reference
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import log_loss
@@ -167,3 +169,18 @@ def test_weights_are_repetitions_at_the_optimum(loss, monkeypatch):
     repeated = clone(unfitted).fit(X.repeat(times, axis=0)[order], y.repeat(times)[order])
     np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-7, atol=1e-10)
     np.testing.assert_allclose(weighted.intercept_, repeated.intercept_, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_without_a_step_logistic_regression_has_learned_nothing(n_classes):
+    X, y = load_iris(return_X_y=True)
+    X, y = X[y < n_classes], y[y < n_classes]
+    with pytest.warns(ConvergenceWarning, match="LL040 max_iter is 0"):
+        fresh = LogisticRegression(max_iter=0).fit(X, y)
+    assert fresh.n_iter_ == 0
+    np.testing.assert_allclose(fresh.predict_proba(X), 1 / n_classes)
+    fitted = LogisticRegression(warm_start=True).fit(X, y)
+    before = fitted.coef_.copy()
+    with pytest.warns(ConvergenceWarning, match="before the first step"):
+        fitted.set_params(max_iter=0).fit(X, y)
+    np.testing.assert_array_equal(fitted.coef_, before)

@@ -7,10 +7,12 @@ from unittest import SkipTest
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV as Reference
-from sklearn.metrics import log_loss, make_scorer
+from sklearn.metrics import get_scorer, log_loss, make_scorer
 from sklearn.model_selection import GroupKFold, RepeatedStratifiedKFold, ShuffleSplit, StratifiedKFold
 from sklearn.utils.estimator_checks import (
     check_class_weight_balanced_linear_classifier,
@@ -281,3 +283,49 @@ def test_large_problems_in_float32_keep_the_type_and_the_answer():
     alone = LogisticRegression(C=ours.C_[0], tol=1e-6).fit(X, y)
     assert ours.coef_.dtype == np.float32
     np.testing.assert_allclose(ours.coef_, alone.coef_, atol=1e-4)
+
+
+# -- what is given to scorers and splitters
+
+
+def test_a_scorer_is_called_fold_by_fold_from_the_smallest_C_up():
+    X, y = make_classification(60, random_state=0)
+    seen: list[tuple[int, float]] = []
+
+    def scorer(model, X, y):  # type: ignore[no-untyped-def]
+        seen.append((len(X), float(np.abs(model.coef_).sum())))
+        return len(seen) % 3
+
+    LogisticRegressionCV(Cs=[10.0, 0.1, 1.0], cv=2, scoring=scorer).fit(X, y)
+    sizes = np.array([size for _, size in seen]).reshape(2, 3)
+    assert (np.diff(sizes, axis=1) > 0).all()
+
+
+def test_routing_gives_weights_to_scorers_that_request_them():
+    X, y = make_classification(200, flip_y=0.3, random_state=0)
+    weights = np.where(np.arange(200) < 100, 5.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        plain, weighted = (
+            LogisticRegressionCV(scoring=get_scorer("accuracy").set_score_request(sample_weight=asked)).fit(
+                X, y, sample_weight=weights
+            )
+            for asked in (False, True)
+        )
+        assert not np.allclose(plain.scores_[1], weighted.scores_[1])
+        with pytest.raises(TypeError, match="not routed to any object"):
+            plain.score(X, y, sample_weight=weights)
+        right = weighted.predict(X) == y
+        assert weighted.score(X, y, sample_weight=weights) == pytest.approx(np.average(right, weights=weights))
+    with pytest.raises(InputError, match="only supported if enable_metadata_routing=True"):
+        LogisticRegressionCV().fit(X, y, metadata=1)
+    with pytest.raises(InputError, match="only supported if enable_metadata_routing=True"):
+        plain.score(X, y, metadata=1)
+
+
+def test_routing_gives_groups_to_a_splitter_that_requests_them():
+    X, y = make_classification(80, random_state=0)
+    groups = np.arange(80) // 8
+    with config_context(enable_metadata_routing=True):
+        routed = LogisticRegressionCV(cv=GroupKFold(5).set_split_request(groups=True)).fit(X, y, groups=groups)
+    folds = list(GroupKFold(5).split(X, y, groups))
+    np.testing.assert_allclose(routed.scores_[1], LogisticRegressionCV(cv=folds).fit(X, y).scores_[1])

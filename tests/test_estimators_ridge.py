@@ -275,3 +275,9 @@ def test_columns_beyond_squaring_are_refused():
     for estimator in (Ridge(), LinearRegressor()):
         with pytest.raises(InputError, match="column 0 of the features"):
             estimator.fit(X * 1e100, Y)
+
+
+def test_the_solver_said_is_the_one_asked_for():
+    X, y = np.arange(6.0)[:, None], np.array([0, 0, 0, 1, 1, 1])
+    assert Ridge(solver="sag").fit(X, y).solver_ == "sag"
+    assert RidgeClassifier().fit(X, y).solver_ == "cholesky"

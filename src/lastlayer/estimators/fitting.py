@@ -89,6 +89,12 @@ def keep(estimator: Any, data: Training, found: Coefficients) -> None:
     estimator.n_iter_ = found.iterations
 
 
+def nothing_learned(data: Training) -> Coefficients:
+    """Coefficients and intercepts of zero, before the first step."""
+    rows, dtype = 1 if len(data.classes) == 2 else len(data.classes), _result_type(data.X)
+    return Coefficients(np.zeros((rows, data.X.shape[1]), dtype), np.zeros(rows, dtype), 0)
+
+
 def earlier(estimator: Any, data: Training) -> Coefficients | None:
     """The coefficients of the fit before, for a warm start; None before the first fit."""
     if not hasattr(estimator, "coef_"):

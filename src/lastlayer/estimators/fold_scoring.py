@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,15 @@ from lastlayer.losses import by_name
 from lastlayer.selection.cross_validation import HeldOut, Measure
 
 
-def by_scores(scorer: Any, codes: IntArray, n_classes: int, weights: Float64 | None) -> Measure:
-    """A scorer of scikit-learn's by name: it meets class numbers, and no features."""
+def by_scores(scorer: Any, codes: IntArray, n_classes: int, given: Mapping[str, Any]) -> Measure:
+    """A scorer of scikit-learn's by name: it meets class numbers, and no features; `given` are its further arguments.
+
+    Those with an entry for every row are cut to the rows held out.
+    """
     scorer = _told_labels(scorer, np.arange(n_classes))
 
     def measure(held: HeldOut) -> float:
-        extra = {} if weights is None else {"sample_weight": weights[held.rows]}
+        extra = _of_rows(given, held.rows, len(codes))
         return float(scorer(_StandIn(held.scores), np.empty((len(held.rows), 0)), codes[held.rows], **extra))
 
     return measure
@@ -49,6 +52,14 @@ class _StandIn(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> FloatArray:
         """Class probabilities."""
         return np.exp(log_probabilities(self.decision_function(X).astype(np.float64)))
+
+
+def _of_rows(given: Mapping[str, Any], rows: IntArray, n: int) -> dict[str, Any]:
+    return {name: np.asarray(one)[rows] if _has_rows(one, n) else one for name, one in given.items()}
+
+
+def _has_rows(one: Any, n: int) -> bool:
+    return hasattr(one, "__len__") and not isinstance(one, str) and len(one) == n
 
 
 def neg_log_loss(codes: IntArray, weights: Float64 | None) -> Measure:
@@ -77,7 +88,7 @@ def _told_labels(scorer: Any, labels: Array) -> Any:
     )
 
 
-def by_estimator(scorer: Callable[..., float], data: Training, weights: Float64 | None) -> Measure:
+def by_estimator(scorer: Callable[..., float], data: Training, given: Mapping[str, Any]) -> Measure:
     """A caller's scorer meets a fitted `LogisticRegression`, the held-out features and their labels."""
     scorer = _told_labels(scorer, data.classes)
 
@@ -87,7 +98,7 @@ def by_estimator(scorer: Callable[..., float], data: Training, weights: Float64 
         fitted = LogisticRegression()
         fitted.coef_, fitted.intercept_, fitted.classes_ = found.coef, found.intercept, data.classes
         fitted.n_features_in_ = data.X.shape[1]
-        extra = {} if weights is None else {"sample_weight": weights[held.rows]}
+        extra = _of_rows(given, held.rows, len(data.codes))
         return float(scorer(fitted, data.X[held.rows], data.classes[data.codes[held.rows]], **extra))
 
     return measure

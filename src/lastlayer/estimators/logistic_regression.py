@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Self, final
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 
 from lastlayer._arrays import FloatArray, InputError
 from lastlayer._progress import SILENT, stderr_progress
-from lastlayer.estimators.fitting import Plan, earlier, keep, learn
+from lastlayer.estimators.fitting import Plan, earlier, keep, learn, nothing_learned
 from lastlayer.estimators.parameters import check_count, check_flag, check_number, check_threads
 from lastlayer.estimators.prediction import LinearPredictions, exponential, log_probabilities
 from lastlayer.estimators.training import Training, read_training
@@ -155,7 +157,14 @@ class LogisticRegression(LinearPredictions, BaseEstimator):  # type: ignore[misc
         self._refuse_unsupported()
         C = check_number(self.C, "C", 0.0, above=True, infinite=True)
         data = read_training(self, X, y, sample_weight, self.class_weight, self._sparse_alternative)
-        found = learn(data, self._plan(data, C), earlier(self, data) if self.warm_start else None)
+        before = earlier(self, data) if self.warm_start else None
+        plan = self._plan(data, C)
+        if plan.max_iter == 0:
+            found = before or nothing_learned(data)
+            note = "LL040 max_iter is 0: the coefficients are those before the first step. Raise max_iter"
+            warnings.warn(note, ConvergenceWarning, stacklevel=2)
+        else:
+            found = learn(data, plan, before)
         keep(self, data, found)
         self.n_iter_ = np.array([found.iterations], dtype=np.int32)
         return self

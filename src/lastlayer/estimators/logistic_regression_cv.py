@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
+from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
 from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
 from lastlayer._progress import SILENT, stderr_progress
@@ -160,7 +163,7 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
         self.random_state = random_state
         self.use_legacy_attributes = use_legacy_attributes
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, **params: Any) -> Self:
         """Choose C and fit the coefficients.
 
         Parameters
@@ -170,6 +173,9 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
         sample_weight : (N,) array-like of numbers of at least 0, or None; for fitting and for scoring.
         groups : (N,) array-like or None
             Given to the splitter; rows of one group are held out together.
+        **params
+            What the scorer and the splitter request, with scikit-learn's metadata routing enabled; what of it and of
+            `sample_weight` the scorer gets is then its request's business.
 
         Returns
         -------
@@ -187,6 +193,7 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
             LL040, once, when `tol` was not reached.
         """
         self._refuse_unsupported()
+        routed = self._routed("fit", sample_weight, params)
         given = self._values()
         data = read_training(self, X, y, sample_weight, self.class_weight, self._sparse_alternative)
         data.total_weight()  # refuses what has no finite sum
@@ -200,9 +207,9 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
             len(data.classes),
             "cross_entropy",
             (share * given).tolist(),
-            self._folds(data, groups),
+            self._folds(data, groups, routed.splitter.split),
             sample_weight=data.weights,
-            measure=self._measure(data, sample_weight),
+            measure=self._measure(data, routed.scorer.score),
             fit_intercept=plan.fit_intercept,
             tol=plan.tol if small else LOOSE,
             gap=0.1 * plan.tol if small else plan.tol,
@@ -230,10 +237,38 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
         """Logarithms of the class probabilities, (N, K); finite where the probabilities round to zero."""
         return log_probabilities(self.decision_function(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """`scoring` of the predictions for X, as in scikit-learn."""
-        scorer = self._scorer()
-        return float(scorer(self, X, y) if sample_weight is None else scorer(self, X, y, sample_weight=sample_weight))
+    # a named `sample_weight` would be a request of the classifier's own in scikit-learn's routing
+    def score(self, X: Any, y: Any, **score_params: Any) -> float:  # type: ignore[override]
+        """`scoring` of the predictions for X, as in scikit-learn; `score_params` are `sample_weight` or routed."""
+        weights = score_params.pop("sample_weight", None)
+        return float(self._scorer()(self, X, y, **self._routed("score", weights, score_params).scorer.score))
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Which arguments go where with scikit-learn's metadata routing enabled."""
+        split = MethodMapping().add(caller="fit", callee="split")
+        judge = MethodMapping().add(caller="fit", callee="score").add(caller="score", callee="score")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(splitter=self.cv, method_mapping=split).add(scorer=self._scorer(), method_mapping=judge)
+
+    def _routed(self, method: str, sample_weight: Any, params: Mapping[str, Any]) -> Any:
+        """What the splitter and the scorer are given: by their requests, or the weights where nothing is routed.
+
+        Raises
+        ------
+        ValueError
+            For further arguments without routing, in scikit-learn's words.
+        """
+        if get_config()["enable_metadata_routing"]:
+            weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+            return process_routing(self, method, **weights, **params)
+        if params:
+            raise InputError(
+                f"[{', '.join(sorted(params))}] are passed but are not explicitly set as requested: passing them to "
+                f"{type(self).__name__}.{method} is only supported if enable_metadata_routing=True",
+                "Call sklearn.set_config(enable_metadata_routing=True), and set the scorer's requests",
+            )
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return Bunch(splitter=Bunch(split={}), scorer=Bunch(score=weights))
 
     @property
     def _sparse_alternative(self) -> str:
@@ -270,24 +305,26 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
                 "Give a name of sklearn.metrics.get_scorer_names(), a callable, or None for the accuracy",
             ) from None
 
-    def _folds(self, data: Training, groups: Any) -> list[tuple[IntArray, IntArray]]:
-        """As scikit-learn draws them."""
+    def _folds(self, data: Training, groups: Any, given: Mapping[str, Any]) -> list[tuple[IntArray, IntArray]]:
+        """As scikit-learn draws them; `given` are the splitter's further arguments."""
         labels = data.classes[data.codes]
         numbered = self.cv is None or isinstance(self.cv, int | np.integer)
         if groups is not None and numbered:
             return list(StratifiedGroupKFold(5 if self.cv is None else self.cv).split(data.X, labels, groups))
-        return list(check_cv(self.cv, labels, classifier=True).split(data.X, labels, groups))
+        further = {"groups": groups, **given}
+        return list(check_cv(self.cv, labels, classifier=True).split(data.X, labels, **further))
 
-    def _measure(self, data: Training, sample_weight: Any) -> Measure:
+    def _measure(self, data: Training, given: Mapping[str, Any]) -> Measure:
         """`scoring` as a function of a fold's scores; class weights do not count in it."""
-        weights = None
-        if sample_weight is not None:
-            weights = np.broadcast_to(np.asarray(sample_weight, dtype=np.float64), data.codes.shape)
+        weights = given.get("sample_weight")
+        if weights is not None:
+            weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), data.codes.shape)
+            given = {**given, "sample_weight": weights}
         if callable(self.scoring):
-            return by_estimator(self.scoring, data, weights)
+            return by_estimator(self.scoring, data, given)
         if self.scoring == "neg_log_loss":
             return neg_log_loss(data.codes, weights)
-        return by_scores(self._scorer(), data.codes, len(data.classes), weights)
+        return by_scores(self._scorer(), data.codes, len(data.classes), given)
 
     def _keep(self, done: CrossValidation, data: Training, given: Float64, share: float) -> None:
         """Write the attributes; `coef_` and `intercept_` as without a refit."""

@@ -50,7 +50,7 @@ class Ridge(RegressionPredictions, BaseEstimator):  # type: ignore[misc]
     n_iter_ : int
         Steps: one, and those of the refinement.
     solver_ : str
-        "closed_form".
+        The name asked for, whose optimum this is; "cholesky" for "auto". The solver is one and the same.
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray
@@ -123,7 +123,7 @@ class Ridge(RegressionPredictions, BaseEstimator):  # type: ignore[misc]
         self.coef_ = np.ascontiguousarray(W[:, 0] if k == 1 else W.T, dtype=dtype)
         self.intercept_ = (dtype.type(b[0]) if data.flat else b.astype(dtype)) if fit_intercept else 0.0
         self.n_iter_ = found.steps
-        self.solver_ = "closed_form"
+        self.solver_ = "cholesky" if self.solver == "auto" else self.solver
         return self
 
     @property

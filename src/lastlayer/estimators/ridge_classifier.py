@@ -126,7 +126,7 @@ class RidgeClassifier(SignPredictions, BaseEstimator):  # type: ignore[misc]
     n_iter_ : int
         Steps: one, and those of the refinement.
     solver_ : str
-        "closed_form".
+        The name asked for, whose optimum this is; "cholesky" for "auto". The solver is one and the same.
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray
@@ -196,7 +196,7 @@ class RidgeClassifier(SignPredictions, BaseEstimator):  # type: ignore[misc]
         alpha = read_alpha(self.alpha, 1 if len(data.classes) == 2 else len(data.classes))
         self.coef_, self.intercept_, self.n_iter_ = fit_signs(data, alpha, fit_intercept=fit_intercept)
         self.classes_ = data.classes
-        self.solver_ = "closed_form"
+        self.solver_ = "cholesky" if self.solver == "auto" else self.solver
         return self
 
     @property

@@ -115,6 +115,7 @@ def cross_validate(
         except KeyboardInterrupt:
             if not run.columns:
                 raise
+        run.measure_all()
         best = run.choose(rule)
         return run.result(best, rule, grid, keep_weights)
 
@@ -142,6 +143,7 @@ class _Column:
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     right: list[int] = field(default_factory=list)
+    held: list[HeldOut] = field(default_factory=list)
     measures: list[float] = field(default_factory=list)
     solutions: list[Solution] = field(default_factory=list)
     seconds: float = 0.0
@@ -217,9 +219,17 @@ class _Run:
         column.accuracies.append(float(s @ right / s.sum()))
         column.right.append(int(np.count_nonzero(right)))
         if self.measure is not None:
-            column.measures.append(self.measure(HeldOut(rows, out, lambda: self._outside(solution.params))))
+            column.held.append(HeldOut(rows, out, lambda: self._outside(solution.params)))
         column.params.append(solution.params.astype(objective.examples.rows.dtype))
         column.solutions.append(replace(solution, point=None))
+
+    def measure_all(self) -> None:
+        """Measure fold by fold, from the smallest C up: some measures remember how often they were called."""
+        if self.measure is None:
+            return
+        for number in range(len(self.folds)):
+            for column in sorted(self.columns, key=lambda column: column.C):
+                column.measures.append(self.measure(column.held[number]))
 
     def choose(self, rule: str) -> int:
         """Index of the C to take."""
