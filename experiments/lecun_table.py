@@ -30,7 +30,7 @@ from lastlayer.data.sources import open_dataset
 from lastlayer.evaluation.intervals import Proportion
 from lastlayer.pipeline.environment import environment
 from lastlayer.representations.specs import parse_phi
-from lecun_heads import Head, Linear, Neighbours, Pairwise, TanhUnits
+from lecun_heads import AllRows, Head, Linear, Neighbours, Pairwise, TanhUnits
 
 SEED = 0
 
@@ -88,6 +88,12 @@ ROWS = (
             *each(["pixels/nystrom:3000,gamma=0.02", "pixels/l2/nystrom:3000,gamma=1.5"], HINGE),
             ("pixels/l2/nystrom:8000,gamma=1.5", Linear("squared_hinge", (10.0,))),
         ),
+    ),
+    Row(
+        "Gaussian kernel, squared loss, all rows",
+        "",
+        "1.4 (SVM)",
+        each(["pixels/l2"], AllRows((1.5, 3.0), (10.0, 100.0))),
     ),
     Row(
         "linear on products of pixels",
