@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,49 @@ def as_bytes(phi: Representation, rounded: Rounded, X: np.ndarray) -> np.ndarray
     return out
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Features of all training images as bytes: n rows that φ was fitted on, then those held out."""
+
+    phi: Representation
+    rounded: Rounded
+    U: np.ndarray
+    y: np.ndarray
+    n: int
+    held: np.ndarray
+    """The images held out."""
+
+
+def prepare(data: Path, text: str, flipped: str, seed: int, rng: np.random.Generator, clock: Clock) -> Prepared:
+    """Read the training images, hold out the last tenth of each class, fit φ on the others, and compute features.
+
+    `rng` orders the images, a generator of `seed` alone fits φ.
+    """
+    X, y = read(data, "train")
+    clock.lap("decode")
+    val = last_tenth(y)
+    train = rng.permutation(np.setdiff1d(np.arange(len(y)), val))
+    unfitted = parse_phi(text)
+    if flipped:
+        unfitted = Concatenate((Averaged(parse_phi(flipped), Views.parse("flip")), unfitted))
+    phi = unfitted.fit(X[np.sort(train)], np.random.default_rng(seed))
+    print(phi.describe(), file=sys.stderr)
+    clock.lap("fit φ")
+    rounded = Rounded(Standardised.from_features(phi, phi.transform(X[train[:MOMENT_ROWS]])))
+    order = np.concatenate([train, val])
+    U = as_bytes(phi, rounded, X[order])
+    clock.lap("features")
+    return Prepared(phi, rounded, U, y[order], len(train), X[val])
+
+
+def report(found: dict[str, object], out: Path | None) -> None:
+    """Print what came of it, and write it with the machine's facts."""
+    found["environment"] = environment()
+    print({name: value for name, value in found.items() if name != "environment"})
+    if out:
+        write_json(out, found)
+
+
 def seen_scores(
     phi: Representation, rounded: Rounded, X: np.ndarray, views: Views, W: np.ndarray, b: np.ndarray
 ) -> np.ndarray:
@@ -111,21 +155,9 @@ def run(
     """One φ, chosen λ, and what came of it."""
     looks = Views.parse(views)
     clock = Clock()
-    X, y = read(data, "train")
-    clock.lap("decode")
-    val = last_tenth(y)
-    train = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(y)), val))
-    unfitted = parse_phi(text)
-    if flipped:
-        unfitted = Concatenate((Averaged(parse_phi(flipped), Views.parse("flip")), unfitted))
-    phi = unfitted.fit(X[np.sort(train)], np.random.default_rng(seed))
-    print(phi.describe(), file=sys.stderr)
-    clock.lap("fit φ")
-    rounded = Rounded(Standardised.from_features(phi, phi.transform(X[train[:MOMENT_ROWS]])))
-    order = np.concatenate([train, val])
-    U, t = as_bytes(phi, rounded, X[order]), y[order]
-    clock.lap("features")
-    n, classes = len(train), int(y.max()) + 1
+    made = prepare(data, text, flipped, seed, np.random.default_rng(seed), clock)
+    phi, rounded, U, t, n = made.phi, made.rounded, made.U, made.y, made.n
+    classes = int(t.max()) + 1
     path = regularisation_path(U[:n], t[:n], U[n:], t[n:], classes, loss, [C / STEPS**2 for C in Cs])
     for point in path.points:
         print(
@@ -149,7 +181,7 @@ def run(
         W, b = path.solution.W, path.solution.b
         found |= {
             "views": views,
-            "validation_views": str(right(seen_scores(phi, rounded, X[val], looks, W, b), y[val])),
+            "validation_views": str(right(seen_scores(phi, rounded, made.held, looks, W, b), t[n:])),
         }
         clock.lap("views")
     if test:
@@ -184,10 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
     found = run(given.data, given.phi, given.C, given.seed, given.test, given.flipped, given.views, given.loss)
-    found["environment"] = environment()
-    print({name: value for name, value in found.items() if name != "environment"})
-    if given.out:
-        write_json(given.out, found)
+    report(found, given.out)
 
 
 if __name__ == "__main__":

@@ -19,22 +19,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lastlayer._arrays import Array, Float64, FloatArray, UInt8
-from lastlayer._files import write_json
 from lastlayer._progress import stderr_progress
-from lastlayer.pipeline.environment import environment
-from lastlayer.representations import Concatenate, parse_phi
-from lastlayer.representations.compact import Rounded
 from lastlayer.representations.gram import gram, gram_scores
 from lastlayer.representations.kernels import RBF
-from lastlayer.representations.standardise import Standardised
-from lastlayer.representations.views import Averaged, Views
 from lastlayer.selection.kernel_ridge import KernelRidgeFit, fit_kernel_ridge, one_hot
-from patch_features import MOMENT_ROWS, Clock, as_bytes, last_tenth, read, right
+from patch_features import Clock, as_bytes, prepare, read, report, right
 
 PHI = "patches2:filters=2048,stem=256"
 FLIPPED = "hog+colour+words:600,grid=3+words:400,of=colour,grid=3"
@@ -88,49 +83,34 @@ def run(
 ) -> dict[str, object]:  # fmt: skip
     """One φ, the chosen kernel machine, and what came of it."""
     clock = Clock()
-    X, y = read(data, "train")
-    clock.lap("decode")
-    rng, val = np.random.default_rng(seed), last_tenth(y)
-    train = rng.permutation(np.setdiff1d(np.arange(len(y)), val))
-    unfitted = parse_phi(text)
-    if flipped:
-        unfitted = Concatenate((Averaged(parse_phi(flipped), Views.parse("flip")), unfitted))
-    phi = unfitted.fit(X[np.sort(train)], np.random.default_rng(seed))
-    print(phi.describe(), file=sys.stderr)
-    clock.lap("fit φ")
-    rounded = Rounded(Standardised.from_features(phi, phi.transform(X[train[:MOMENT_ROWS]])))
-    order, n = np.concatenate([train, val]), len(train)
-    U, t = as_bytes(phi, rounded, X[order]), y[order]
-    clock.lap("features")
-    T = one_hot(t, int(y.max()) + 1)
+    rng = np.random.default_rng(seed)
+    made = prepare(data, text, flipped, seed, rng, clock)
+    U, t, n = made.U, made.y, made.n
+    T = one_hot(t, int(t.max()) + 1)
     median = median_distance(U[:n], rng)
     K = gram(RBF(widths[0] / median), U, progress=stderr_progress())
     clock.lap("kernel")
     trials, index, alpha, fit = choose(K, T, t, n, widths, alphas, gap)
     clock.lap("choice")
     found: dict[str, object] = {
-        "phi": text, "flipped": flipped, "features": phi.n_features, "seed": seed, "trials": trials,
+        "phi": text, "flipped": flipped, "features": made.phi.n_features, "seed": seed, "trials": trials,
         "width": widths[index], "alpha": alpha,
     }  # fmt: skip
     if test:
         if index + 1 < len(widths):  # squaring is not undone without loss: the roots of float32 values near 0 are
             np.power(K, np.float32(widths[index] / widths[-1]), out=K)  # those of the rounded ones, far below 1e-6
-        start = KernelRidgeFit(np.vstack([fit.dual, np.zeros((len(val), T.shape[1]))]), *_rest(fit))
+        start = replace(fit, dual=np.vstack([fit.dual, np.zeros((len(t) - n, T.shape[1]))]))
         whole = fit_kernel_ridge(K, T, l2=alpha / n, gap=gap, start=start, progress=stderr_progress())
         del K
         clock.lap("refit")
         X_test, y_test = read(data, "test")
-        U_test = as_bytes(phi, rounded, X_test)
+        U_test = as_bytes(made.phi, made.rounded, X_test)
         z = gram_scores(
             RBF(widths[index] / median), U, whole.dual, whole.bias, U_test, progress=stderr_progress()
         )  # fmt: skip
         found |= {"test": str(right(z, y_test)), "gap": whole.gap}
         clock.lap("test")
     return found | {"seconds": clock.seconds, "total": round(clock.last - clock.start, 1)}
-
-
-def _rest(fit: KernelRidgeFit) -> tuple[object, ...]:
-    return fit.bias, fit.value, fit.gap, fit.stop_reason, fit.passes, fit.history
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -147,10 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if any(abs(b / a - 2) > 1e-9 for a, b in zip(given.widths, given.widths[1:], strict=False)):
         parser.error("every width must be twice the one before")
     found = run(given.data, given.phi, given.flipped, given.widths, given.alpha, given.seed, given.test)
-    found["environment"] = environment()
-    print({name: value for name, value in found.items() if name != "environment"})
-    if given.out:
-        write_json(given.out, found)
+    report(found, given.out)
 
 
 if __name__ == "__main__":

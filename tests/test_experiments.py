@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,21 +15,6 @@ from lastlayer.linear import single_blas_thread
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "experiments"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Import an experiment as its script does, from its own folder."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    before = set(sys.modules)
-
-    def one(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    yield one
-    for name in set(sys.modules) - before:
-        if (EXPERIMENTS / f"{name}.py").is_file():
-            del sys.modules[name]
 
 
 def run(module: ModuleType, out: Path, capsys: pytest.CaptureFixture[str], *figures: str) -> str:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 CLASSES = ("across", "down", "green")
 
 
 @pytest.fixture
-def experiment(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    before = set(sys.modules)
-    yield importlib.import_module("hand_crafted_cifar")
-    for name in set(sys.modules) - before:
-        if (EXPERIMENTS / f"{name}.py").is_file():
-            del sys.modules[name]
+def experiment(load):  # type: ignore[no-untyped-def]
+    return load("hand_crafted_cifar")
 
 
 def picture(kind: str, rng: np.random.Generator) -> np.ndarray:

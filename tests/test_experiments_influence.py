@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
 
 @pytest.fixture
-def experiment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    before = set(sys.modules)
-    yield importlib.import_module("influence")
-    for name in set(sys.modules) - before:
-        if (EXPERIMENTS / f"{name}.py").is_file():
-            del sys.modules[name]
+def experiment(load):  # type: ignore[no-untyped-def]
+    return load("influence")
 
 
 def test_influences_foretell_leaving_out(experiment, tmp_path, capsys):

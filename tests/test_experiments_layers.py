@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import pytest
 
 from lastlayer.solvers.check import check_gradient
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Import an experiment as its script does, from its own folder."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    before = set(sys.modules)
-
-    def one(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    yield one
-    for name in set(sys.modules) - before:
-        if (EXPERIMENTS / f"{name}.py").is_file():
-            del sys.modules[name]
 
 
 def share(row: tuple[str, ...]) -> float:

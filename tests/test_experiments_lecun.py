@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +11,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """The experiment, imported as its script does, from its own folder."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    before = set(sys.modules)
-    yield importlib.import_module("lecun_table")
-    for name in set(sys.modules) - before:
-        if (EXPERIMENTS / f"{name}.py").is_file():
-            del sys.modules[name]
+def table(load):  # type: ignore[no-untyped-def]
+    return load("lecun_table")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,17 +11,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics.pairwise import rbf_kernel
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
 
 @pytest.fixture
-def experiment(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    before = set(sys.modules)
-    yield importlib.import_module("patch_kernel")
-    for name in set(sys.modules) - before:
-        if (EXPERIMENTS / f"{name}.py").is_file():
-            del sys.modules[name]
+def experiment(load):  # type: ignore[no-untyped-def]
+    return load("patch_kernel")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +56,8 @@ def test_without_test_the_folder_is_not_read(experiment, folder, monkeypatch) ->
         assert side == "train"
         return read(data, side)
 
-    monkeypatch.setattr(experiment, "read", watched)
+    for module in (experiment, sys.modules["patch_features"]):
+        monkeypatch.setattr(module, "read", watched)
     found = experiment.run(folder, "patches:filters=16,size=5", "", [0.5], [0.1], 0, False)
     assert "test" not in found
 

@@ -258,8 +258,8 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
         ValueError
             For further arguments without routing, in scikit-learn's words.
         """
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         if get_config()["enable_metadata_routing"]:
-            weights = {} if sample_weight is None else {"sample_weight": sample_weight}
             return process_routing(self, method, **weights, **params)
         if params:
             raise InputError(
@@ -267,7 +267,6 @@ class LogisticRegressionCV(LinearPredictions, BaseEstimator):  # type: ignore[mi
                 f"{type(self).__name__}.{method} is only supported if enable_metadata_routing=True",
                 "Call sklearn.set_config(enable_metadata_routing=True), and set the scorer's requests",
             )
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         return Bunch(splitter=Bunch(split={}), scorer=Bunch(score=weights))
 
     @property

@@ -14,7 +14,7 @@ from lastlayer._arrays import Array, Float64, FloatArray, InputError
 from lastlayer._progress import SILENT, Progress, Task
 from lastlayer._threads import single_blas_thread
 from lastlayer.representations._threads import spread
-from lastlayer.representations.kernels import Against, Kernel
+from lastlayer.representations.kernels import Against, Kernel, refuse_infinite
 
 FIXED_NUMBERS = 2**27
 """Numbers of float features in the rows that a block of columns belongs to: they are converted once."""
@@ -101,7 +101,7 @@ def _fill_columns(
     def block(low: int) -> None:
         high = min(low + rows, n)
         found = values(X[low:high].astype(K.dtype))
-        _refuse_infinite(found, kernel)
+        refuse_infinite(found, kernel)
         K[low:high, part] = found
         task.advance(found.size)
 
@@ -131,7 +131,7 @@ def _add_scores(
         full = np.empty((rows, new.shape[1]), dtype)
         full[: len(part)], full[len(part) :] = part, part[-1]
         found = values(full)[: len(part)]
-        _refuse_infinite(found, kernel)
+        refuse_infinite(found, kernel)
         out[low : low + rows] += found.astype(np.float64) @ A
         task.advance(found.size)
 
@@ -150,11 +150,3 @@ def _empty(n: int, dtype: np.dtype[np.floating]) -> FloatArray:
             f"the kernel values of {n} rows take {n * n * dtype.itemsize / 1e9:.1f} GB: not on this machine",
             "Give a number of landmarks: memory then grows with rows times landmarks",
         ) from problem
-
-
-def _refuse_infinite(values: FloatArray, kernel: Kernel) -> None:
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"kernel {kernel.name} has values beyond {values.dtype} for these rows",
-            "Scale the features, or lower gamma and degree",
-        )

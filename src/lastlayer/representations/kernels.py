@@ -261,6 +261,15 @@ def kernel_named(name: str, gamma: float = 1.0, degree: int = 3, coef0: float = 
     raise InputError(f"No kernel is called {name!r}", f"There are {', '.join(KERNELS)}, or a function of two matrices")
 
 
+def refuse_infinite(values: FloatArray, kernel: Kernel) -> None:
+    """Refuse kernel values that are not finite."""
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"kernel {kernel.name} has values beyond {values.dtype} for these rows",
+            "Scale the features, or lower gamma and degree",
+        )
+
+
 def _check_gamma(gamma: float) -> None:
     if not (np.isfinite(gamma) and gamma > 0):
         raise InputError(f"gamma is {gamma!r}; a finite number greater than 0 is needed")

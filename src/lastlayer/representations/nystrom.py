@@ -23,7 +23,7 @@ import numpy as np
 from lastlayer._arrays import Array, Float64, FloatArray, InputError
 from lastlayer.representations._checks import check_choice, check_whole
 from lastlayer.representations._threads import spread
-from lastlayer.representations.kernels import Against, CustomKernel, Kernel
+from lastlayer.representations.kernels import Against, CustomKernel, Kernel, refuse_infinite
 from lastlayer.representations.landmarks import CHOICES, choose_landmarks
 
 BLOCK_ROWS = 256
@@ -147,7 +147,7 @@ class NystromMap:
         values = self.kernel.against(landmarks)
         K = np.empty((len(landmarks), len(landmarks)))
         _fill(K, landmarks, values, None, np.dtype(np.float64), threads)
-        _refuse_infinite(K, self.kernel)
+        refuse_infinite(K, self.kernel)
         if isinstance(self.kernel, CustomKernel) and np.abs(K - K.T).max() > 1e-8 * np.abs(K).max():
             raise InputError("the kernel function is not symmetric: k(a, b) is not k(b, a)", "Return (K + K.T) / 2")
         return np.asarray((K + K.T) / 2)
@@ -178,7 +178,7 @@ class NystromMap:
         out = np.empty((len(X), right.shape[1]), dtype=dtype)
         values = self.kernel.against(np.ascontiguousarray(landmarks, dtype=dtype))
         _fill(out, X, values, np.ascontiguousarray(right, dtype=dtype), dtype, threads)
-        _refuse_infinite(out, self.kernel)
+        refuse_infinite(out, self.kernel)
         return out
 
 
@@ -199,11 +199,3 @@ def _fill(
             out[start : start + len(rows)] = (K if right is None else K @ right)[: len(rows)]
 
     spread(block, range(0, len(X), BLOCK_ROWS), threads)
-
-
-def _refuse_infinite(values: FloatArray, kernel: Kernel) -> None:
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"kernel {kernel.name} has values beyond {values.dtype} for these rows",
-            "Scale the features, or lower gamma and degree",
-        )

@@ -219,7 +219,8 @@ class _Run:
         column.accuracies.append(float(s @ right / s.sum()))
         column.right.append(int(np.count_nonzero(right)))
         if self.measure is not None:
-            column.held.append(HeldOut(rows, out, lambda: self._outside(solution.params)))
+            params = solution.params  # not the solution: its point holds the scores of all rows
+            column.held.append(HeldOut(rows, out, lambda: self._outside(params)))
         column.params.append(solution.params.astype(objective.examples.rows.dtype))
         column.solutions.append(replace(solution, point=None))
 

@@ -22,7 +22,7 @@ K : (N, N) kernel values, A : (N, K_c) one column a class, b : (K_c,), T : (N, K
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -204,8 +204,7 @@ class _Inverse:
     factor: tuple[Float64, bool]
     M: Float64
     present: Float64
-    bordered: Float64 | None
-    threads: int
+    bordered: Float64 | None = None
 
     @classmethod
     def of(cls, system: _System, landmarks: int, rng: np.random.Generator) -> _Inverse:
@@ -224,12 +223,13 @@ class _Inverse:
         kept = values > small
         right = (vectors[:, kept] / np.sqrt(values[kept])).astype(system.K.dtype)
         present = system.present[:, None].astype(np.float64)
+        M = np.where(system.present[:, None], system.M, 1.0)
         Phi = np.empty((len(system.K), right.shape[1]), system.K.dtype)
-        root = np.sqrt(np.where(system.present, 1.0 / np.where(system.present, system.M[:, 0], 1.0), 0.0))
+        root = (present / np.sqrt(M)).astype(system.K.dtype)
 
         def block(low: int) -> Float64:
             part = slice(low, low + 4 * ROWS)
-            Phi[part] = (system.K[part][:, drawn] @ right) * root[part, None].astype(system.K.dtype)
+            Phi[part] = (system.K[part][:, drawn] @ right) * root[part]
             return np.asarray(Phi[part].T @ Phi[part], dtype=np.float64)
 
         # pairs of blocks at a time: all of their products would take N/2048 times r² numbers
@@ -238,11 +238,8 @@ class _Inverse:
         for first in range(0, len(starts), system.threads):
             for product in parallel(block, starts[first : first + system.threads], system.threads):
                 H += product
-        M = np.where(system.present[:, None], system.M, 1.0)
-        made = cls(Phi, cho_factor(H, lower=True), M, present, None, system.threads)
-        if not system.bias:
-            return made
-        return cls(Phi, made.factor, M, present, made._plain(present), system.threads)
+        made = cls(Phi, cho_factor(H, lower=True), M, present)
+        return replace(made, bordered=made._plain(present)) if system.bias else made
 
     def apply(self, R: Float64) -> Float64:
         """Of residuals (N, K_c), whose share along ``1 bᵀ``, which the bias takes, is removed from R itself.
@@ -303,7 +300,6 @@ def _conjugate_gradients(
         best_step, smallest, least = 0, best.gap, np.finfo(system.K.dtype).eps ** 2 * rz
         for step in range(1, max_iter + 1):
             if best.gap <= gap:
-                reason = StopReason.CONVERGED
                 break
             Kp = system.times(p)
             q = system.applied(p, Kp)
@@ -328,5 +324,4 @@ def _conjugate_gradients(
         reason = StopReason.INTERRUPTED
     if best.gap <= gap:
         reason = StopReason.CONVERGED
-    passes = float(system.passes)
-    return KernelRidgeFit(best.dual, best.bias, best.value, best.gap, reason, passes, tuple(history))
+    return replace(best, stop_reason=reason, passes=float(system.passes), history=tuple(history))
