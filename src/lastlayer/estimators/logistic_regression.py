@@ -161,8 +161,12 @@ class LogisticRegression(LinearPredictions, BaseEstimator):  # type: ignore[misc
         plan = self._plan(data, C)
         if plan.max_iter == 0:
             found = before or nothing_learned(data)
-            note = "LL040 max_iter is 0: the coefficients are those before the first step. Raise max_iter"
-            warnings.warn(note, ConvergenceWarning, stacklevel=2)
+            warnings.warn(
+                "LL040 max_iter is 0, so the solver did not converge: the coefficients are those before the first "
+                "step. Raise max_iter",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         else:
             found = learn(data, plan, before)
         keep(self, data, found)
