@@ -42,7 +42,9 @@ rng = np.random.default_rng(0)
 n, d, k = ask["n"], ask["d"], ask["k"]
 # Once on less data, but enough that modules, threads and compiled loops are loaded.
 few = 2**22 // d + 1
-fit(rng.integers(0, 5, (few, d)).astype(ask["dtype"]), np.arange(few) % k, k)
+some = rng.integers(0, 5, (few, d)).astype(ask["dtype"])
+some.setflags(write=False)  # as the file below: loops are compiled for arrays that may be written to, and others
+fit(some, np.arange(few) % k, k)
 Z = np.memmap(ask["path"], dtype=ask["dtype"], mode="r", shape=(n, d))
 y = np.arange(n, dtype=np.intp) % k
 for start in range(0, n, 4096):

@@ -8,12 +8,18 @@ import numpy as np
 
 from lastlayer._compiled import compiled
 from lastlayer.linear.kernels import add_gradient, add_scores
+from lastlayer.linear.tiles import WIDE
 from lastlayer.losses.kernels import bend, differentiate, trace
 
 CACHE = 200_000
 """Bytes of rows that stay in a core's second-level cache beside the weights and their gradient."""
 FLUSH = 512
 """Rows whose gradient is summed in float32 before it is added to the float64 sum."""
+LONG_FLUSH, LARGE = 4096, 2**16
+"""The same for gradients of so many numbers and more: adding them up costs more than it does for small ones."""
+NARROW = 2**20 if WIDE else 48
+"""Most classes for which our own products are faster than BLAS: with 32 wide registers as fast at any number, without
+the copies of scores that BLAS needs."""
 
 
 @compiled
@@ -34,21 +40,21 @@ def line_block(
         stop = min(start + micro, X.shape[0])
         n, here = stop - start, first + start
         for k in range(K):
-            s, c = S[k], C[k]
+            s, c, v = S[k, here : here + n], C[k, here : here + n], V[k]
             if pending != 0:
                 for i in range(n):
-                    s[here + i] += pending * c[here + i]
+                    s[i] += pending * c[i]
             for i in range(n):
-                V[k, i] = added[k]
+                v[i] = added[k]
         add_scores(X[start:stop], W, V)
         for k in range(K):
-            s, c = S[k], C[k]
+            s, c, v, z = S[k, here : here + n], C[k, here : here + n], V[k], Z[k]
             for i in range(n):
-                c[here + i] = V[k, i]
-                Z[k, i] = s[here + i] + V[k, i]
+                c[i] = v[i]
+                z[i] = s[i] + v[i]
         differentiate(code, Z, V, y[here : here + n], w[here : here + n], n, work, sums)
         if want:
-            since = _backward(X[start:stop], Z, n, part, since, G, stop == X.shape[0])
+            since = _backward(X, start, stop, Z, part, since, G)
 
 
 @compiled
@@ -65,7 +71,7 @@ def gradient_block(
         n, here = stop - start, first + start
         _advance(S, C, here, n, pending, Z)
         differentiate(code, Z, V, y[here : here + n], w[here : here + n], n, work, sums)
-        since = _backward(X[start:stop], Z, n, part, since, G, stop == X.shape[0])
+        since = _backward(X, start, stop, Z, part, since, G)
 
 
 @compiled
@@ -83,16 +89,16 @@ def loss_block(
         n, here = min(micro, n_rows - start), first + start
         _advance(S, C, here, n, pending, Z)
         for k in range(K):
-            c = C[k]
+            c, v, z = C[k, here : here + n], V[k], Z[k]
             for i in range(n):
-                V[k, i] = c[here + i]
-                Z[k, i] += step * V[k, i]
+                v[i] = c[i]
+                z[i] += step * v[i]
         differentiate(code, Z, V, y[here : here + n], w[here : here + n], n, work, sums)
         if P.shape[1]:
             for k in range(K):
-                p = P[k]
+                p, z = P[k, start : start + n], Z[k]
                 for i in range(n):
-                    p[start + i] = Z[k, i]
+                    p[i] = z[i]
 
 
 @compiled
@@ -108,13 +114,13 @@ def hessian_block(
         stop = min(start + micro, X.shape[0])
         n, here = stop - start, first + start
         for k in range(K):
-            s = S[k]
+            s, v, z = S[k, here : here + n], V[k], Z[k]
             for i in range(n):
-                Z[k, i] = s[here + i]
-                V[k, i] = added[k]
+                z[i] = s[i]
+                v[i] = added[k]
         add_scores(X[start:stop], W, V)
         bend(code, Z, V, y[here : here + n], w[here : here + n], n, work)
-        since = _backward(X[start:stop], V, n, part, since, G, stop == X.shape[0])
+        since = _backward(X, start, stop, V, part, since, G)
 
 
 @compiled
@@ -125,15 +131,15 @@ def bend_block(y: Any, w: Any, S: Any, P: Any, first: Any, code: Any, micro: Any
     for start in range(0, P.shape[1], micro):
         n, here = min(micro, P.shape[1] - start), first + start
         for k in range(K):
-            s, p = S[k], P[k]
+            s, p, v, z = S[k, here : here + n], P[k, start : start + n], V[k], Z[k]
             for i in range(n):
-                Z[k, i] = s[here + i]
-                V[k, i] = p[start + i]
+                z[i] = s[i]
+                v[i] = p[i]
         bend(code, Z, V, y[here : here + n], w[here : here + n], n, work)
         for k in range(K):
-            p = P[k]
+            p, v = P[k, start : start + n], V[k]
             for i in range(n):
-                p[start + i] = V[k, i]
+                p[i] = v[i]
 
 
 @compiled
@@ -144,9 +150,9 @@ def trace_block(y: Any, S: Any, first: Any, last: Any, code: Any, micro: Any, ou
     for here in range(first, last, micro):
         n = min(micro, last - here)
         for k in range(K):
-            s = S[k]
+            s, z = S[k, here : here + n], Z[k]
             for i in range(n):
-                Z[k, i] = s[here + i]
+                z[i] = s[i]
         trace(code, Z, y[here : here + n], n, work, out[here : here + n])
 
 
@@ -155,41 +161,47 @@ def new_change(S: Any, C: Any, A: Any, added: Any, first: Any, pending: Any) -> 
     """``S += pending · C; C = A + added`` for the rows from `first` on, A (K, n_rows)."""
     n = A.shape[1]
     for k in range(S.shape[0]):
-        s, c, a = S[k], C[k], A[k]
+        s, c, a = S[k, first : first + n], C[k, first : first + n], A[k]
         if pending != 0:
             for i in range(n):
-                s[first + i] += pending * c[first + i]
+                s[i] += pending * c[i]
         for i in range(n):
-            c[first + i] = a[i] + added[k]
+            c[i] = a[i] + added[k]
 
 
 @compiled
 def _advance(S: Any, C: Any, here: Any, n: Any, pending: Any, Z: Any) -> None:
     """``Z = S += pending · C``."""
     for k in range(S.shape[0]):
-        s, c = S[k], C[k]
+        s, c, z = S[k, here : here + n], C[k, here : here + n], Z[k]
         if pending != 0:
             for i in range(n):
-                s[here + i] += pending * c[here + i]
+                s[i] += pending * c[i]
         for i in range(n):
-            Z[k, i] = s[here + i]
+            z[i] = s[i]
 
 
 @compiled
-def _backward(X: Any, P: Any, n: Any, part: Any, since: Any, G: Any, last: Any) -> Any:
-    """Add the rows' gradient; rows since the float32 sum was emptied into G."""
+def _backward(X: Any, start: Any, stop: Any, P: Any, part: Any, since: Any, G: Any) -> Any:
+    """Add the gradient of the rows `start` … `stop`; rows since the float32 sum was emptied into G.
+
+    Meanwhile the rows after them are asked for, as many: they are used next.
+    """
     K, D = part.shape
-    add_gradient(X, P, part)
+    n, rows = stop - start, X.shape[0]
+    add_gradient(X[start:stop], P, part, n if stop + n <= rows else 0)
     for k in range(K):
-        total = 0.0
+        p, total = P[k], 0.0
         for i in range(n):
-            total += P[k, i]
+            total += p[i]
         G[k, D] += total
     since += n
-    if since < FLUSH and not last:
+    if since < (FLUSH if K * D < LARGE else LONG_FLUSH) and stop < rows:
         return since
     for k in range(K):
+        g, p = G[k], part[k]
         for d in range(D):
-            G[k, d] += part[k, d]
-            part[k, d] = 0
+            g[d] += p[d]
+        for d in range(D):
+            p[d] = 0
     return 0

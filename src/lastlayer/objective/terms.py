@@ -21,8 +21,6 @@ N_SUMS = 3
 """Value, slope and curvature come first in a leaf's part; then the gradient (K, D + 1), the bias last, flattened."""
 COMPILED_FROM = 2**22
 """Numbers in Z from which on the compiled loops pay for being loaded (0.6 s)."""
-NARROW = 48
-"""Most classes for which our own product is faster than BLAS."""
 BLOCK_SCORES = 2**16
 """Scores at a time, in the cache, where BLAS makes the products."""
 
@@ -186,7 +184,7 @@ class CompiledTerms(Terms):
     @property
     def narrow(self) -> bool:
         """Whether our own products are used."""
-        return self.examples.n_outputs <= NARROW
+        return self.examples.n_outputs <= int(self.kernels.NARROW)
 
     def line(
         self,
