@@ -34,8 +34,9 @@ from lastlayer.solvers.steps import search
 
 ROWS_PER_COLUMN = 4
 """Fewer rows than this describe their own noise."""
-SHORT = 0.15
-"""Steps shorter than this say that the sample's Hessian does not describe the function."""
+SHORT = 0.5
+"""Steps shorter than this say that the sample sees less than half of the curvature along them, where Newton's own step
+is 1: it describes its rows rather than the function."""
 
 LARGEST_SHARE = 0.5
 """Samples larger than this cost as much as they save."""
@@ -118,11 +119,12 @@ class SampledNewton(Solver):
         norm = problem.norm(gradient)
         stop = recorder.add(0, point, norm, 0.0)
         scale = 1e-6 * abs(point.value)
-        course = _Course(self.slow, self.patience, self.share)
+        least = ROWS_PER_COLUMN * len(gradient) / problem.n_rows
+        course = _Course(self.slow, self.patience, max(self.share, least))
         stalled = iteration = 0
         while not stop:
             if course.sampling:
-                n_rows = int(course.share * problem.n_rows)
+                n_rows = math.ceil(course.share * problem.n_rows)
                 direction = -self._sampled(point, gradient, pairs, preconditioner, iteration, n_rows)
             else:
                 direction = -inverse_hessian_times(gradient, applied, pairs)
@@ -168,7 +170,7 @@ class SampledNewton(Solver):
     ) -> Float64:
         """The inverse Hessian times the gradient, the sample's in the middle."""
         assert isinstance(point, SampledPoint)
-        sample = point.sample(max(n_rows, ROWS_PER_COLUMN * len(gradient)), (self.seed, iteration))
+        sample = point.sample(n_rows, (self.seed, iteration))
         q, alphas = first_loop(gradient, pairs)
         return second_loop(self._solve(sample, q, rough), alphas, pairs)
 
