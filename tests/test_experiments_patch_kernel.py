@@ -77,3 +77,51 @@ def test_widths_that_do_not_double_are_refused(experiment, folder, capsys) -> No
     with pytest.raises(SystemExit):
         experiment.main([str(folder), "--widths", "0.3", "0.5"])
     assert "twice the one before" in capsys.readouterr().err
+
+
+def test_the_mirror_kernel_is_the_mean_over_an_image_and_its_mirror_image(load) -> None:
+    mirror_kernel, rng = load("mirror_kernel"), np.random.default_rng(0)
+    e, o = rng.integers(0, 256, (2, 40, 30)).astype(np.uint8)
+    both = np.hstack([e, o]).astype(np.float64)
+    turned = np.hstack([both[:, :30], 2 * mirror_kernel.MIDDLE - both[:, 30:]])
+    wanted = (rbf_kernel(both, gamma=1e-6) + rbf_kernel(both, turned, gamma=1e-6)) / 2
+    for dtype, error in ((np.float32, 1e-5), (np.float64, 1e-12)):
+        found = mirror_kernel.MirrorRBF(1e-6).against(both.astype(dtype))(both.astype(dtype))
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, wanted, atol=error)
+
+
+def test_even_and_odd_parts_tell_an_image_from_its_mirror_image(load) -> None:
+    mirror_kernel = load("mirror_kernel")
+    images = np.random.default_rng(1).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+    base = mirror_kernel.parse_phi("patches:filters=8,size=5,mirror=false")
+    phi = mirror_kernel.EvenOdd(base).fit(images, np.random.default_rng(0))
+    e, o = np.hsplit(phi.transform(images), 2)
+    np.testing.assert_allclose(e + o, phi.base.transform(images), atol=1e-5)
+    mirrored = phi.transform(np.ascontiguousarray(images[:, :, ::-1]))
+    np.testing.assert_allclose(mirrored, np.hstack([e, -o]), atol=1e-5)
+    assert np.abs(o).max() > 0.01
+
+
+def test_the_mirror_kernel_with_views_end_to_end(experiment, folder, tmp_path) -> None:
+    out = tmp_path / "found.json"
+    experiment.main(
+        [
+            str(folder), "--phi", "patches:filters=16,size=5,mirror=false", "--flipped", "", "--widths", "0.5",
+            "--alpha", "0.1", "--mirror", "--views", "shift=1", "--rows", "50", "--test", "--out", str(out),
+        ]
+    )  # fmt: skip
+    found = json.loads(out.read_text())
+    assert (found["mirror"], found["views"], found["features"]) == (True, "shift=1", 2 * 9 * 2 * 16)
+    assert found["validation_views"].startswith("8/8")
+    assert found["test"].startswith("24/24")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--mirror", "--widths", "0.5", "1.0"], "one width"), (["--rows", "5"], "goes with --mirror")],
+)
+def test_options_that_do_not_go_together_are_refused(experiment, folder, capsys, options, said) -> None:
+    with pytest.raises(SystemExit):
+        experiment.main([str(folder), *options])
+    assert said in capsys.readouterr().err

@@ -42,6 +42,7 @@ PLAN = TrainingPlan(
 )
 ADAM = dataclasses.replace(PLAN, optimiser="adam", rate=0.003, average=0.0, schedule="cosine")
 MUON = dataclasses.replace(PLAN, optimiser="muon", rate=0.05)
+NARROW = dataclasses.replace(MUON, precision="bfloat16")
 
 CHILD = """
 import json, sys, time
@@ -119,7 +120,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> Non
     assert rest.best_epoch == whole.best_epoch and rest.stop_reason == whole.stop_reason
 
 
-@pytest.mark.parametrize("plan", [PLAN, ADAM, MUON], ids=["sgd", "adam", "muon"])
+@pytest.mark.parametrize("plan", [PLAN, ADAM, MUON, NARROW], ids=["sgd", "adam", "muon", "bfloat16"])
 def test_an_interrupted_run_goes_on_with_the_same_bits_and_a_finished_one_is_returned(
     plan: TrainingPlan, tmp_path: Path
 ) -> None:

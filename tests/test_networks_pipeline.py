@@ -168,7 +168,7 @@ def test_the_plan_says_every_choice_and_its_option(tmp_path: Path) -> None:
     assert code == 0, said
     for flag in ("--epochs", "--batch-size", "--lr --schedule", "--optimiser --momentum", "--weight-decay"):
         assert flag in said
-    for flag in ("--augment", "--patience", "--device --seed", "--refit-last-layer"):
+    for flag in ("--augment", "--patience", "--device --precision --seed", "--refit-last-layer"):
         assert flag in said
     assert "linear on" in said and "the network" in said
     assert "beyond noise" in said
@@ -195,6 +195,14 @@ def test_what_is_not_given_is_the_presets() -> None:
     assert "3 epochs" in text and "rate 0.01" in text
     linear = TrainSettings(phi="hog")
     assert resolved(linear) is linear
+
+
+def test_the_precision_is_the_presets_unless_given() -> None:
+    assert training_plan(resolved(TrainSettings(phi="convnet"))).precision == "float32"
+    narrow = resolved(settings_from({"phi": "convnet", "precision": "bfloat16"}, ""))
+    assert training_plan(narrow).precision == "bfloat16"
+    assert resolved(narrow) == narrow
+    assert any("bfloat16" in line.value and "--precision" in line.flag for line in network_lines(narrow))
 
 
 def test_multipliers_chosen_for_a_presets_optimiser_go_with_it() -> None:
@@ -226,6 +234,7 @@ def test_multipliers_chosen_for_a_presets_optimiser_go_with_it() -> None:
         ({"momentum": 1.5}, "momentum"),
         ({"optimiser": "magic"}, "optimiser"),
         ({"device": "moon"}, "device"),
+        ({"precision": "float16"}, "bfloat16"),
     ],
 )
 def test_faulty_settings_are_refused_before_the_data_are_read(values: dict[str, object], said: str) -> None:

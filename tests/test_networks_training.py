@@ -224,6 +224,16 @@ def test_bfloat16_is_close_to_float32() -> None:
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], abs=0.05)
 
 
+def test_bfloat16_gives_the_same_bits_and_keeps_the_weights_in_float32() -> None:
+    X, y = planted(200)
+    plan = change(PLAN, epochs=2, precision="bfloat16", optimiser="muon", augmentation="flip,shift=1")
+    one, two = (train_network(convnet(), X, y, None, plan).network for _ in range(2))
+    assert same(one, two)
+    wide = train_network(convnet(), X, y, None, change(plan, precision="float32")).network
+    assert not same(one, wide)
+    assert {array.dtype for array in one.arrays.values()} == {np.dtype(np.float32)}
+
+
 def test_float_rows_can_be_learned_as_they_are() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((200, 1, 5, 1)).astype(np.float32)

@@ -158,11 +158,11 @@ class DeviceRows:
 
     def pick(self, numbers: IntArray) -> FloatArray:
         """Some rows in the order given, copied to the host."""
-        picked: FloatArray = on_host(self._ready(self.take(numbers).Z))
+        picked: FloatArray = on_host(self._ready(self.among(numbers).Z))
         return picked
 
-    def take(self, numbers: IntArray) -> DeviceRows:
-        """Some rows, copied on the device, with the same changes to their columns."""
+    def among(self, numbers: IntArray) -> DeviceRows:
+        """Some rows in the order given, copied on the device, with the same changes to their columns."""
         return replace(self, Z=self.Z[self.up(numbers if self.rows is None else self.rows[numbers])], rows=None)
 
     def _ready(self, part: Any) -> Any:

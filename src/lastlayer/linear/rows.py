@@ -20,6 +20,8 @@ MICRO_ROWS = 2048
 LEAF_ROWS = 4096
 PIECE_ROWS = 512
 ARITY = 4
+LARGE_PART = 2**16
+"""Numbers in a leaf's result from which on results are added on all threads, so many numbers at a time."""
 TILE = 512
 WIDE = 2048
 ALL = slice(None)
@@ -100,9 +102,9 @@ class Rows:
         """Some rows in the order given, ready for a product."""
         return self._ready(self.Z[numbers if self.rows is None else self.rows[numbers]], ALL)
 
-    def take(self, numbers: IntArray) -> Rows:
-        """Some rows, copied in the type of Z, with the same changes to their columns."""
-        return replace(self, Z=self.Z[numbers if self.rows is None else self.rows[numbers]], rows=None)
+    def among(self, numbers: IntArray) -> Rows:
+        """Some rows in the order given; they stay where they are, and are picked when they are used."""
+        return replace(self, rows=numbers if self.rows is None else self.rows[numbers])
 
     def _ready(self, part: Array, columns: slice) -> FloatArray:
         if self.shift is None:
@@ -132,7 +134,11 @@ class Rows:
         # A task is a complete subtree where there are many leaves, so that few results are alive at a time.
         size = ARITY if len(leaves) >= 8 * ARITY * self.threads else 1
         tasks = [leaves[i : i + size] for i in range(0, len(leaves), size)]
-        return tree_sum(parallel(lambda task: tree_sum([term(*leaf) for leaf in task]), tasks, self.threads))
+        parts = parallel(lambda task: tree_sum([term(*leaf) for leaf in task]), tasks, self.threads)
+        if parts[0].ndim != 1 or parts[0].size < LARGE_PART:
+            return tree_sum(parts)
+        spans = [slice(i, i + LARGE_PART) for i in range(0, parts[0].size, LARGE_PART)]
+        return np.concatenate(parallel(lambda span: tree_sum([part[span] for part in parts]), spans, self.threads))
 
     def micro_blocks(self, start: int, stop: int) -> list[tuple[int, int]]:
         """First and last row of each micro-block of a leaf."""

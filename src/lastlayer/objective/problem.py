@@ -138,9 +138,9 @@ class Objective(RowProblem):
         return other
 
     def part(self, chosen: IntArray, weights: Array) -> Objective:
-        """The same objective over some rows, which are copied, each counting `weights` times; passes are shared."""
+        """The same objective over some rows, each counting `weights` times; passes are shared, and no row is copied."""
         ex = self.examples
-        rows = ex.rows.take(chosen)
+        rows = ex.rows.among(chosen)
         # The mean divides by the rows there are: weights bring it back to the mean over all of them.
         weights = weights * (len(chosen) / len(ex.rows))
         if ex.weights is not None:
@@ -215,10 +215,13 @@ class Objective(RowProblem):
         return ex.rows.scores(right, added)
 
     def factors(self, params: Float64) -> tuple[FloatArray, FloatArray]:
-        """What the rows are multiplied with, and what is added, in the products' type."""
+        """What the rows are multiplied with, and what is added, in the products' type.
+
+        Class by class in memory, as compiled loops read it: it is turned here once, and not for every leaf.
+        """
         dtype = self.examples.rows.dtype
         added = params[-1] - self.examples.centre @ params[:-1]
-        return np.ascontiguousarray(params[:-1], dtype=dtype), added.astype(dtype)
+        return np.asfortranarray(params[:-1], dtype=dtype), added.astype(dtype)
 
     def count(self, products: int) -> None:
         """Half a pass more for each product with all rows."""

@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from lastlayer._arrays import Float64, FloatArray
+from lastlayer._arrays import Array, Float64, FloatArray
 from lastlayer.linear.device import is_tensor
 from lastlayer.linear.examples import Examples
 from lastlayer.losses.base import Loss
@@ -163,6 +163,7 @@ class CompiledTerms(Terms):
 
     examples: Examples
     code: int
+    labels: Array
     weights: FloatArray
     micro: int
     kernels: Any
@@ -174,7 +175,7 @@ class CompiledTerms(Terms):
 
         weights = np.ones(len(examples.rows), np.float32) if examples.weights is None else examples.weights
         micro = max(8, min(64, kernels.CACHE // (4 * examples.rows.n_features) // 8 * 8))
-        return cls(examples, code, weights, micro, kernels)
+        return cls(examples, code, _read_only(examples.y), _read_only(weights), micro, kernels)
 
     @property
     def elementwise(self) -> int:
@@ -199,13 +200,13 @@ class CompiledTerms(Terms):
         """Rows are read once for both products."""
         ex, kernels = self.examples, self.kernels
         W = np.ascontiguousarray(right.T)
-        G, sums = np.zeros((len(W), W.shape[1] + 1)), np.zeros(N_SUMS)
+        part, sums, G = self._empty_part(gradient)
         step = np.float32(pending)
         for a, b in ex.rows.pieces(*leaf):
-            X = np.ascontiguousarray(ex.rows.block(a, b))
+            X = self._rows(a, b)
             if self.narrow:
                 kernels.line_block(
-                    X, W, added, ex.y, self.weights, S, C, a, step, self.code, gradient, self.micro, G, sums
+                    X, W, added, self.labels, self.weights, S, C, a, step, self.code, gradient, self.micro, G, sums
                 )  # fmt: skip
                 continue
             kernels.new_change(S, C, W @ X.T, added, a, step)
@@ -213,7 +214,7 @@ class CompiledTerms(Terms):
             self._losses(a, b, S, C, 0.0, 1.0, P, sums)
             if gradient:
                 _add_back(G, P, X)
-        return np.concatenate([sums, G.ravel()]) if gradient else sums
+        return part
 
     def along(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray, step: float) -> Float64:
         """Elementwise work only."""
@@ -224,20 +225,20 @@ class CompiledTerms(Terms):
     def gradient(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray | None, pending: float) -> Float64:
         """One product."""
         ex, kernels = self.examples, self.kernels
-        G, sums = np.zeros((len(S), ex.rows.n_features + 1)), np.zeros(N_SUMS)
+        part, sums, G = self._empty_part()
         change = S if C is None else C
         for a, b in ex.rows.pieces(*leaf):
-            X = np.ascontiguousarray(ex.rows.block(a, b))
+            X = self._rows(a, b)
             if self.narrow:
                 kernels.gradient_block(
-                    X, ex.y, self.weights, S, change, a, np.float32(pending), self.code, self.micro, G, sums
+                    X, self.labels, self.weights, S, change, a, np.float32(pending), self.code, self.micro, G, sums
                 )
                 continue
             P = np.empty((len(S), b - a), np.float32)
             self._losses(a, b, S, change, pending, 0.0, P, sums)
             _add_back(G, P, X)
         sums[1:] = 0.0
-        return np.concatenate([sums, G.ravel()])
+        return part
 
     def hessian(self, leaf: tuple[int, int], right: FloatArray, added: FloatArray, S: FloatArray) -> Float64:
         """Rows are read once for both products."""
@@ -245,26 +246,42 @@ class CompiledTerms(Terms):
         W = np.ascontiguousarray(right.T)
         G = np.zeros((len(S), ex.rows.n_features + 1))
         for a, b in ex.rows.pieces(*leaf):
-            X = np.ascontiguousarray(ex.rows.block(a, b))
+            X = self._rows(a, b)
             if self.narrow:
-                kernels.hessian_block(X, W, added, ex.y, self.weights, S, a, self.code, self.micro, G)
+                kernels.hessian_block(X, W, added, self.labels, self.weights, S, a, self.code, self.micro, G)
                 continue
             P = W @ X.T + added[:, None]
-            kernels.bend_block(ex.y, self.weights, S, P, a, self.code, self.elementwise)
+            kernels.bend_block(self.labels, self.weights, S, P, a, self.code, self.elementwise)
             _add_back(G, P, X)
         return G.ravel()
 
     def traces(self, leaf: tuple[int, int], S: FloatArray, out: FloatArray) -> None:
         """Elementwise work only."""
-        self.kernels.trace_block(self.examples.y, S, *leaf, self.code, self.elementwise, out)
+        self.kernels.trace_block(self.labels, S, *leaf, self.code, self.elementwise, out)
+
+    def _rows(self, a: int, b: int) -> FloatArray:
+        return np.asarray(_read_only(np.ascontiguousarray(self.examples.rows.block(a, b))))
+
+    def _empty_part(self, gradient: bool = True) -> tuple[Float64, Float64, Float64]:
+        """A part of zeros, and in it the sums and the gradient (K, D + 1), of no size where it is not wanted."""
+        K, D = self.examples.n_outputs, self.examples.rows.n_features
+        part = np.zeros(N_SUMS + (K * (D + 1) if gradient else 0))
+        return part, part[:N_SUMS], part[N_SUMS:].reshape(K, -1)
 
     def _losses(
         self, a: int, b: int, S: FloatArray, C: FloatArray, pending: float, step: float, P: FloatArray, sums: Float64
     ) -> None:
         self.kernels.loss_block(
-            self.examples.y, self.weights, S, C, a, b - a,
+            self.labels, self.weights, S, C, a, b - a,
             np.float32(pending), np.float32(step), self.code, self.elementwise, P, sums,
         )  # fmt: skip
+
+
+def _read_only(array: Array) -> Array:
+    """A view that cannot be written to, as the compiled loops take them: made once, and with the same bits, for all."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _add_back(G: Float64, P: FloatArray, X: FloatArray) -> None:
