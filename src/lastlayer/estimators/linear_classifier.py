@@ -45,11 +45,12 @@ class LinearClassifier(LinearPredictions, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : {"cross_entropy", "squared", "squared_hinge", "hinge", "perceptron"}
+    loss : {"cross_entropy", "squared", "squared_hinge", "hinge", "crammer_singer", "perceptron"}
         L. Cross-entropy of the softmax; half the squared distance to the one-hot targets; the hinges of one class
-        against the rest, margin 1; the perceptron's mistakes.
-    solver : {"auto", "closed_form", "lbfgs", "sampled_newton", "newton", "newton_cg", "dual", "gradient_descent", \
-              "perceptron"}
+        against the rest, margin 1; Crammer and Singer's squared hinge of the strongest rival; the perceptron's
+        mistakes.
+    solver : {"auto", "closed_form", "lbfgs", "sampled_newton", "newton", "newton_cg", "dual", "smoothing", \
+              "gradient_descent", "perceptron"}
         How the minimum is found; "auto" takes the exact one for the loss.
     l2 : float
         λ ≥ 0. scikit-learn's C is ``1/(λ Σ s)``, the alpha of its ridge ``λ Σ s``. The perceptron has no penalty and

@@ -42,8 +42,9 @@ class CrammerSinger(Loss):
     Gradient ``2 m (e_r - e_y)`` with r the strongest rival; generalised Hessian ``2 (e_r - e_y)(e_r - e_y)ᵀ`` where
     m > 0, whose eigenvalue is 4. With two classes the loss is smooth; with more its gradient jumps where two rivals
     tie (unlike the squared hinge of one against the rest), so that no curvature bounds it and solvers that need a
-    continuous gradient refuse it: they stop short of the optimum, where many rows tie. Lee & Lin solve the dual. The
-    subgradient at a tie is the mean over the rivals that tie.
+    continuous gradient refuse it: they stop short of the optimum, where many rows tie. Lee & Lin solve the dual;
+    `fit_linear` minimises a smoothed twin whose minimum is as near as asked for (`selection.smoothing`). At a tie the
+    subgradient is the mean over the rivals that tie.
 
     Shapes
     ------

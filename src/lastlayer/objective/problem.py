@@ -123,6 +123,14 @@ class Objective(RowProblem):
         other._build(self.examples, self.loss, l2, self._shared, self._share)
         return other
 
+    def with_loss(self, loss: Loss) -> Objective:
+        """The same rows and λ under another loss; the count of passes is shared."""
+        other = Objective.__new__(Objective)
+        other._build(
+            self.examples, loss, self.l2, _Shared(self._shared.counter, moment=self._shared.moment), self._share
+        )
+        return other
+
     def with_weights(self, weights: Float64) -> Objective:
         """The same rows with other weights (N,), one for every row as given.
 

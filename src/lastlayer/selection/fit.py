@@ -48,6 +48,7 @@ SOLVERS = (
     "newton_cg",
     "gradient_descent",
     "dual",
+    "smoothing",
     "perceptron",
 )
 AUTO = {
@@ -55,10 +56,10 @@ AUTO = {
     "cross_entropy": "lbfgs",
     "squared_hinge": "lbfgs",
     "hinge": "dual",
-    "crammer_singer": "gradient_descent",
+    "crammer_singer": "smoothing",
     "perceptron": "perceptron",
 }
-ROTATES = ("lbfgs", "sampled_newton", "newton_cg", "closed_form")
+ROTATES = ("lbfgs", "sampled_newton", "newton_cg", "closed_form", "smoothing")
 AHEAD = 100.0
 """Passes that a fit still needs when samples of its rows fail: measured 100 to 250 on MNIST at λ = 1e-6."""
 SAMPLED_FROM = 2**22
@@ -196,6 +197,8 @@ def fit_linear(
             callback=callback,
             progress=progress,
         )
+    if chosen == "smoothing" and loss != "crammer_singer":
+        raise InputError(f"Solver smoothing is for the loss crammer_singer, not for {loss}", "Leave solver at 'auto'")
     with single_blas_thread(), progress.task("fit", max_iter) as task:
 
         def report(record: Record, params: Float64) -> bool:
@@ -212,9 +215,30 @@ def fit_linear(
             chosen = "lbfgs"
         if solver == "auto" and chosen == "lbfgs" and sampling_pays(objective):
             chosen = "sampled_newton"
+        if chosen == "smoothing":
+            point = None if start is None else _begin(objective, start, basis)
+            return finish(objective, _smoothed(objective, tol, gap, max_iter, point, report), chosen, basis)
         method = make_solver(chosen, objective, tol, max_iter, seed, gap)
         point = None if start is None else _begin(objective, start, basis)
         return finish(objective, method.minimise(objective, point, report), chosen, basis)
+
+
+def _smoothed(
+    objective: Objective, tol: float, gap: float | None, max_iter: int, start: Point | None, report: Callback
+) -> Solution:
+    """By stages of a smoothed loss (`selection.smoothing`), each by the solver of smooth losses."""
+    from lastlayer.selection.smoothing import minimise_smoothed
+
+    S = moments(objective.examples)
+    promise = 0.1 * tol if gap is None else gap
+
+    def solver(smoothed: Objective, left: int) -> Solver:
+        inverse = preconditioner(smoothed, S)
+        if sampling_pays(smoothed):
+            return SampledNewton(inverse, tol, promise, left)
+        return LBFGS(inverse, tol, promise, left)
+
+    return minimise_smoothed(objective, solver, promise, max_iter, start, report)
 
 
 def _begin(objective: Objective, start: tuple[FloatArray, FloatArray], basis: ThinBasis | None) -> Point:
