@@ -8,6 +8,7 @@ mnist, cifar : training images, pixels / 255 as float32 (60,000 × 784, 50,000 �
 hog : `parse_phi("hog")` of the CIFAR images, columns standardised as `lastlayer train` does.
 probe : 50,000 × 512, 200 classes: z = Σ^½ (g + ½ m_y), Σ = diag(j⁻¹), j = 1..512, g and m_1..m_200 standard normal,
     y uniform (a Gaussian mixture of one covariance, hence exactly a softmax teacher), seed 0.
+steep : the same with Σ = diag(j⁻²): singular values, not variances, that fall as 1/j.
 dinov2 : 50,000 × 768, 10 classes, likewise with 0.15 m_y, which leaves about 1% of the rows on the wrong side, and
     Σ scaled to a mean variance of 1, seed 0.
 
@@ -83,6 +84,8 @@ PROBLEMS = (
     Problem("hog", "HOG of CIFAR-10-JPEG, λ = 1e-4", "hog", targets={1e-4: 20.0}),
     Problem("probe", "synthetic probe, 200 classes, λ = 1e-3", "probe", l2=1e-3, targets={1e-4: 50.0}),
     Problem("probe-weak", "synthetic probe, 200 classes, λ = 1e-5", "probe", l2=1e-5, targets={1e-4: 50.0}),
+    Problem("steep", "the same, variances as 1/j², λ = 1e-3", "steep", l2=1e-3, targets={1e-4: 50.0}),
+    Problem("steep-weak", "the same, variances as 1/j², λ = 1e-5", "steep", l2=1e-5, targets={1e-4: 50.0}),
     Problem(
         "cv", "LogisticRegressionCV, 10 C × 5 folds, MNIST", "mnist", "cv", targets={1e-4: 40.0}, peers=("sklearn-cv",)
     ),
@@ -191,13 +194,13 @@ def _hog(source: Source) -> tuple[Array, Array]:
 
 
 def _mixture(
-    n: int, d: int, k: int, separation: float, mean_variance: float | None = None
+    n: int, d: int, k: int, separation: float, mean_variance: float | None = None, decay: float = 1.0
 ) -> Callable[[Source], tuple[Array, Array]]:
     def build(source: Source) -> tuple[Array, Array]:
         rows = source.rows(n)
         classes = k if rows >= 50 * k else max(2, rows // 50)
         rng = np.random.default_rng(0)
-        root = np.arange(1, d + 1) ** -0.5
+        root = np.arange(1, d + 1) ** (-0.5 * decay)
         if mean_variance is not None:
             root *= np.sqrt(mean_variance / np.mean(root**2))
         means = separation * rng.standard_normal((classes, d), dtype=np.float32) * root
@@ -213,6 +216,7 @@ BUILDERS: dict[str, Callable[[Source], tuple[Array, Array]]] = {
     "cifar": _pixels("cifar"),
     "hog": _hog,
     "probe": _mixture(50_000, 512, 200, 0.5),
+    "steep": _mixture(50_000, 512, 200, 0.5, decay=2.0),
     "dinov2": _mixture(50_000, 768, 10, 0.15, mean_variance=1.0),
 }
 
