@@ -99,27 +99,26 @@ def _lanes_of(builder: Any, a: Any, b: Any, numbers: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(numbers)), numbers))
 
 
-def _halved(builder: Any, vector: Any, lanes: int) -> Any:
-    """Upper half on lower half until that many lanes are left."""
-    while (half := vector.type.count // 2) >= lanes:
-        low, high = (
-            _lanes_of(builder, vector, ir.Constant(vector.type, ir.Undefined), list(range(start, start + half)))
-            for start in (0, half)
-        )
-        vector = builder.fadd(low, high)
-    return vector
+def _sums_of_lanes(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The sums of the lanes of four vectors, as a vector of four; in one order for each of them.
 
+    Pairs of vectors are added first, within every four lanes, so that 13 instructions do for all.
+    """
 
-def _sums_of_lanes(builder: Any, vectors: list[Any]) -> Any:
-    """The sum of the lanes of each of one or four vectors; of four as one vector. The order of each sum is the same."""
-    if len(vectors) == 1:
-        return builder.extract_element(_halved(builder, vectors[0], 1), ir.Constant(_INT32, 0))
-    a, b, c, d = (_halved(builder, vector, 4) for vector in vectors)
-    ab, cd = (
-        builder.fadd(_lanes_of(builder, p, q, [0, 1, 4, 5]), _lanes_of(builder, p, q, [2, 3, 6, 7]))
-        for p, q in ((a, b), (c, d))
-    )
-    return builder.fadd(_lanes_of(builder, ab, cd, [0, 2, 4, 6]), _lanes_of(builder, ab, cd, [1, 3, 5, 7]))
+    def fours(first: tuple[int, ...]) -> list[int]:
+        """Lane numbers of two vectors end to end, for every four lanes as for the first four."""
+        return [(n if n < 4 else LANES + n - 4) + four for four in range(0, LANES, 4) for n in first]
+
+    def added(p: Any, q: Any, low: tuple[int, ...], high: tuple[int, ...]) -> Any:
+        return builder.fadd(_lanes_of(builder, p, q, fours(low)), _lanes_of(builder, p, q, fours(high)))
+
+    ab, cd = (added(p, q, (0, 4, 1, 5), (2, 6, 3, 7)) for p, q in ((a, b), (c, d)))
+    total = added(ab, cd, (0, 1, 4, 5), (2, 3, 6, 7))
+    while (half := total.type.count // 2) >= 4:
+        nothing = ir.Constant(total.type, ir.Undefined)
+        low, high = (_lanes_of(builder, total, nothing, list(range(start, start + half))) for start in (0, half))
+        total = builder.fadd(low, high)
+    return total
 
 
 def _prefetch(builder: Any, pointer: Any) -> None:
@@ -169,7 +168,10 @@ def score_tile(rows: int, classes: int) -> Any:
             mask, start = _first_lanes(builder, rest), builder.mul(whole, _int(LANES))
             step(lambda p: _masked_load(builder, builder.gep(p, [start]), mask))
         for c, row in enumerate(sums):
-            found = _sums_of_lanes(builder, [builder.load(total) for total in row])
+            loaded = [builder.load(total) for total in row]
+            found = _sums_of_lanes(builder, *(loaded if rows == 4 else 4 * loaded))
+            if rows == 1:
+                found = builder.extract_element(found, ir.Constant(_INT32, 0))
             target = builder.bitcast(out.at(builder.add(k, _int(c)), i), found.type.as_pointer())
             before = builder.load(target)
             before.align = 4

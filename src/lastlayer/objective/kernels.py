@@ -11,15 +11,27 @@ from lastlayer.linear.kernels import add_gradient, add_scores
 from lastlayer.linear.tiles import WIDE
 from lastlayer.losses.kernels import bend, differentiate, trace
 
-CACHE = 200_000
-"""Bytes of rows that stay in a core's second-level cache beside the weights and their gradient."""
+CACHE, CACHE_WIDE = 200_000, 2**18
+"""Bytes of rows that stay in a core's second-level cache beside the weights and their gradient; where registers are wide
+and classes many, and that cache is a megabyte at least."""
+MICRO, MICRO_WIDE = 64, 128
+"""Most rows at a time: a gradient of many classes is large, and is to be loaded and stored seldom."""
 FLUSH = 512
 """Rows whose gradient is summed in float32 before it is added to the float64 sum."""
 LONG_FLUSH, LARGE = 4096, 2**16
 """The same for gradients of so many numbers and more: adding them up costs more than it does for small ones."""
-NARROW = 2**20 if WIDE else 48
+FEW = 48
+"""Most classes that are few."""
+NARROW = 2**20 if WIDE else FEW
 """Most classes for which our own products are faster than BLAS: with 32 wide registers as fast at any number, without
 the copies of scores that BLAS needs."""
+
+
+def rows_at_a_time(n_features: int, n_classes: int) -> int:
+    """How many rows the loops take at a time, a multiple of 8."""
+    many = n_classes > FEW
+    cache, most = (CACHE_WIDE, MICRO_WIDE) if many else (CACHE, MICRO)
+    return max(8, min(most, cache // (4 * n_features) // 8 * 8))
 
 
 @compiled

@@ -174,7 +174,7 @@ class CompiledTerms(Terms):
         from lastlayer.objective import kernels
 
         weights = np.ones(len(examples.rows), np.float32) if examples.weights is None else examples.weights
-        micro = max(8, min(64, kernels.CACHE // (4 * examples.rows.n_features) // 8 * 8))
+        micro = kernels.rows_at_a_time(examples.rows.n_features, examples.n_outputs)
         return cls(examples, code, _read_only(examples.y), _read_only(weights), micro, kernels)
 
     @property
