@@ -12,8 +12,8 @@ from lastlayer.linear.tiles import WIDE
 from lastlayer.losses.kernels import bend, differentiate, trace
 
 CACHE, CACHE_WIDE = 200_000, 2**18
-"""Bytes of rows that stay in a core's second-level cache beside the weights and their gradient; where registers are wide
-and classes many, and that cache is a megabyte at least."""
+"""Bytes of rows that stay in a core's second-level cache beside the weights and their gradient; for many classes, which
+come here where registers are wide, that cache is a megabyte at least."""
 MICRO, MICRO_WIDE = 64, 128
 """Most rows at a time: a gradient of many classes is large, and is to be loaded and stored seldom."""
 FLUSH = 512
