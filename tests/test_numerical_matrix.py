@@ -28,8 +28,9 @@ from lastlayer.estimators.ridge_classifier_cv import RidgeClassifierCV
 from lastlayer.linear import single_blas_thread
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective
-from lastlayer.selection.fit import LinearFit, finish, fit_linear, preconditioner, refuse_one_class
+from lastlayer.selection.fit import LinearFit, finish, fit_linear, refuse_one_class
 from lastlayer.selection.hinge import fit_hinge
+from lastlayer.selection.inverses import preconditioner
 from lastlayer.solvers import Solution, StopReason
 from lastlayer.solvers.lbfgs import LBFGS
 from lastlayer.solvers.newton import Newton, NewtonCG

@@ -12,7 +12,7 @@ import pytest
 from lastlayer._arrays import InputError
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective
-from lastlayer.selection.fit import preconditioner
+from lastlayer.selection.inverses import preconditioner
 from lastlayer.solvers.base import GRADIENT, HESSIAN, SMOOTH, CurvedPoint, Line, LineValue, Problem, Solver, StopReason
 from lastlayer.solvers.function import FunctionProblem
 from lastlayer.solvers.gradient_descent import GradientDescent

@@ -9,7 +9,7 @@ from lastlayer._arrays import InputError
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective
 from lastlayer.selection import fit_linear
-from lastlayer.selection.fit import preconditioner
+from lastlayer.selection.inverses import preconditioner
 from lastlayer.solvers import LBFGS, FunctionProblem, SampledNewton, StopReason
 
 

@@ -41,7 +41,8 @@ from lastlayer.evaluation.influence_leverage import (
 from lastlayer.losses import by_name
 from lastlayer.objective import Objective, ObjectivePoint
 from lastlayer.selection.coupled import CoupledHessian
-from lastlayer.selection.fit import exact_inverse, preconditioner, rotation_pays
+from lastlayer.selection.fit import rotation_pays
+from lastlayer.selection.inverses import exact_inverse, preconditioner
 from lastlayer.selection.thin import ThinBasis, thin
 from lastlayer.selection.wide import moments
 from lastlayer.solvers import Preconditioner

@@ -19,14 +19,13 @@ from lastlayer.objective import Objective, ObjectivePoint
 from lastlayer.selection.coupled import CoupledHessian
 from lastlayer.selection.fit import (
     LinearFit,
-    exact_inverse,
     finish,
-    preconditioner,
     refuse_one_class,
     rotation_pays,
     solver_name,
     too_wide,
 )
+from lastlayer.selection.inverses import exact_inverse, preconditioner
 from lastlayer.selection.thin import ThinBasis, thin
 from lastlayer.selection.wide import SampledMoments, moments
 from lastlayer.solvers import LBFGS, ClosedForm, Solution, Solver, StopReason

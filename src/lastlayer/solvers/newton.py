@@ -105,7 +105,7 @@ class NewtonCG(Solver):
     both measured in the preconditioner's norm, so that early steps are cheap and the last ones superlinear. Negative
     curvature ends the inner iteration with what has been reached.
 
-    With the features' second moments as preconditioner (`selection.fit.preconditioner`) the inner iteration sees a
+    With the features' second moments as preconditioner (`selection.inverses.preconditioner`) the inner iteration sees a
     Hessian whose eigenvalues lie close together, and needs few products.
 
     Parameters
