@@ -56,6 +56,11 @@ from lastlayer.cli.options import common, execution, run_folder
 @click.option("--patience", type=click.IntRange(0), help="Epochs without a better validation score; 0: never stop.")
 @click.option("--device", metavar="NAME", help="Where a network is trained: auto, cpu, cuda [auto].")
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of a network's products while it is trained; bfloat16 pays where the processor has units for it [float32].",
+)
+@click.option(
     "--refit-last-layer",
     type=click.Choice(["auto", "yes", "no"]),
     help="Fit a network's last layer again exactly; auto: kept where it wins on validation data [auto].",

@@ -49,6 +49,7 @@ def resolved(settings: TrainSettings) -> TrainSettings:
         label_smoothing=_given(settings.label_smoothing, default.label_smoothing),
         patience=settings.patience if settings.patience >= 0 else default.patience,
         device=settings.device or default.device,
+        precision=settings.precision or default.precision,
         time_limit=settings.time_limit or default.time_limit,
     )
     training_plan(full)  # refused before the data are read
@@ -80,6 +81,7 @@ def training_plan(settings: TrainSettings, rate: float | None = None) -> Trainin
         "patience": settings.patience,
         "augmentation": settings.augment.removeprefix(_OFF),
         "device": settings.device,
+        "precision": settings.precision,
         "time_limit": settings.time_limit,
         "seed": settings.seed,
     }
@@ -109,7 +111,7 @@ def network_lines(settings: TrainSettings) -> tuple[PlanLine, ...]:
         ),
         PlanLine("", f"augmentation {plan.augmentation or _OFF}", "--augment"),
         PlanLine("", stop, "--patience --val"),
-        PlanLine("", f"device {plan.device}, {plan.precision}, seed {plan.seed}", "--device --seed"),
+        PlanLine("", f"device {plan.device}, {plan.precision}, seed {plan.seed}", "--device --precision --seed"),
     ]
     return tuple(lines)
 

@@ -82,7 +82,7 @@ class TrainSettings:
         Cap for the iterative solvers.
     epochs : float
         Cap for the perceptron (0: 20), or passes of a network over the training images (0: its own).
-    batch_size, lr, momentum, optimiser, schedule, weight_decay, label_smoothing, patience, device
+    batch_size, lr, momentum, optimiser, schedule, weight_decay, label_smoothing, patience, device, precision
         How a network is trained, see `networks.plan.TrainingPlan`; 0, negative or empty: the network's own; of
         momentum, decay, smoothing and patience 0 is 0. ``lr`` is a number as text, or ``find``.
     refit_last_layer : {"auto", "yes", "no"}
@@ -133,6 +133,7 @@ class TrainSettings:
     label_smoothing: float = -1.0
     patience: int = -1
     device: str = ""
+    precision: str = ""
     refit_last_layer: str = "auto"
     tol: float = 1e-5
     seed: int = 0
