@@ -24,7 +24,13 @@ ROWS: dict[str, dict[str, Any]] = {
     "quick": {"phi": "cuda-convnet:quick"},
     "18pct": {"phi": "cuda-convnet:18pct"},
     "convnet": {"phi": "convnet", "epochs": 6.6, "views": "flip", "val": 0.05},
-    "convnet-60": {"phi": "convnet", "epochs": 22.0, "views": "flip,shift=1", "val": 0.05},
+    "convnet-60": {
+        "phi": "convnet:widths=64-256-256",
+        "epochs": 24.0,
+        "precision": "bfloat16",
+        "views": "flip,shift=1",
+        "val": 0.05,
+    },
 }
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"phi": "mlp:16", "epochs": 2.0},

@@ -105,15 +105,18 @@ def test_even_and_odd_parts_tell_an_image_from_its_mirror_image(load) -> None:
 
 def test_the_mirror_kernel_with_views_end_to_end(experiment, folder, tmp_path) -> None:
     out = tmp_path / "found.json"
-    experiment.main(
-        [
-            str(folder), "--phi", "patches:filters=16,size=5,mirror=false", "--flipped", "", "--widths", "0.5",
-            "--alpha", "0.1", "--mirror", "--views", "shift=1", "--rows", "50", "--test", "--out", str(out),
-        ]
-    )  # fmt: skip
+    options = [
+        str(folder), "--phi", "patches:filters=16,size=5,mirror=false", "--flipped", "", "--widths", "0.5",
+        "--alpha", "0.1", "--mirror", "--views", "shift=1", "--rows", "50", "--out", str(out),
+    ]  # fmt: skip
+    experiment.main(options)
+    chosen = json.loads(out.read_text())
+    assert (chosen["mirror"], chosen["views"], chosen["features"]) == (True, "shift=1", 2 * 9 * 2 * 16)
+    assert chosen["validation_views"].startswith("8/8")
+    assert "test" not in chosen
+    experiment.main([*options, "--test"])
     found = json.loads(out.read_text())
-    assert (found["mirror"], found["views"], found["features"]) == (True, "shift=1", 2 * 9 * 2 * 16)
-    assert found["validation_views"].startswith("8/8")
+    assert found["trials"] == chosen["trials"]
     assert found["test"].startswith("24/24")
 
 
