@@ -159,7 +159,7 @@ def test_moments_kept_in_float32_change_the_way_but_not_the_optimum(
     Z[:, 7] = Z[:, 6]
     usual = fit_linear(Z, y, 3, loss, l2=l2, tol=1e-5)
     monkeypatch.setattr("lastlayer.linear.rows.WIDE", 16)
-    monkeypatch.setattr("lastlayer.selection.fit.WIDE", 16)
+    monkeypatch.setattr("lastlayer.selection.inverses.WIDE", 16)
     wide = fit_linear(Z, y, 3, loss, l2=l2, tol=1e-5)
     assert wide.solution.stop_reason.converged
     assert wide.solution.value == pytest.approx(usual.solution.value, rel=1e-6)
