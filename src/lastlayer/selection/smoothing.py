@@ -10,7 +10,7 @@ cold start would take thousands (Nesterov 2005; Becker, Bobin & Candès 2011 on 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -48,7 +48,7 @@ class _Stages:
     iterations: int = 0
     passes: float = 0.0
     seconds: float = 0.0
-    history: list[Record] | None = None
+    history: list[Record] = field(default_factory=list)
     stopped: bool = False
 
     def report(self, record: Record, params: Float64) -> bool:
@@ -60,7 +60,7 @@ class _Stages:
             passes=self.passes + record.passes,
             seconds=self.seconds + record.seconds,
         )
-        self.history = [*(self.history or []), moved]
+        self.history.append(moved)
         self.stopped = bool(self.callback and self.callback(moved, params))
         return self.stopped
 
@@ -115,5 +115,5 @@ def minimise_smoothed(
     assert solution is not None
     point = objective.at(params)
     return replace(
-        solution, value=point.value, passes=log.passes, history=tuple(log.history or ()), point=point
+        solution, value=point.value, passes=log.passes, history=tuple(log.history), point=point
     )  # fmt: skip
