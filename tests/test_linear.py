@@ -163,7 +163,41 @@ def test_blas_threads_are_restored_after_an_error() -> None:
     assert blas_threads() == before
 
 
+@pytest.mark.parametrize("threads", [2, 4, 8, 16])
+def test_leaves_are_shared_evenly(threads: int) -> None:
+    for n in (4_097, 9_999, 50_000, 60_000, 123_457, 1_000_000):
+        sizes = [stop - start for start, stop in Rows(np.empty((n, 1), np.float32)).leaves()]
+        assert sum(sizes) == n
+        assert LEAF_ROWS // 2 - 16 < max(sizes) <= LEAF_ROWS
+        if len(sizes) >= threads:
+            each = -(-len(sizes) // threads) * max(sizes)
+            assert each * threads < n + threads * 16 * len(sizes), "the busiest thread has its share and little more"
+    assert Rows(np.empty((LEAF_ROWS, 1), np.float32)).leaves() == [(0, LEAF_ROWS)]
+
+
 def test_parallel_keeps_the_order_and_passes_errors_on() -> None:
     assert parallel(lambda i: i * i, range(20), 3) == [i * i for i in range(20)]
     with pytest.raises(ZeroDivisionError):
         parallel(lambda i: 1 // i, [1, 0, 2], 2)
+
+
+def test_parallel_raises_the_first_error_and_takes_no_more_items() -> None:
+    both, seen = threading.Barrier(2), []
+
+    def work(number: int) -> None:
+        seen.append(number)
+        if number < 2:
+            both.wait(5)  # both items are at work when both fail, whichever is faster
+            raise ValueError(number)
+
+    for _ in range(20):
+        seen.clear()
+        with pytest.raises(ValueError, match=r"^0$"):
+            parallel(work, range(1000), 2)
+        assert len(seen) < 1000
+    assert parallel(lambda i: -i, range(5), 2) == [0, -1, -2, -3, -4], "the threads work on"
+
+
+def test_parallel_uses_all_threads_at_once() -> None:
+    together = threading.Barrier(3)
+    assert parallel(lambda _: together.wait(5) is not None, range(3), 3) == [True, True, True]

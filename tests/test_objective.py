@@ -374,6 +374,32 @@ def test_compiled_loops_agree_with_numpy(name: str, n_classes: int, weighted: bo
         np.testing.assert_allclose(moved.scores, reference.scores, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "squared_hinge"])
+def test_compiled_loops_pick_the_rows_of_a_part(name: str) -> None:
+    rng = np.random.default_rng(7)
+    Z, y = rng.random((9000, 530), dtype=np.float32), rng.integers(0, 4, 9000)
+    chosen = np.sort(rng.choice(9000, 8101, replace=False))
+    weights = rng.uniform(0.5, 2.0, len(chosen))
+    params, V = rng.normal(size=(2, 531, 4)) * 0.05
+    found = []
+    for features in (Z, Z.astype(np.float64)):
+        whole = Objective(features, y, 4, by_name(name), 1e-3, None, 2)
+        part = whole.part(chosen, weights)
+        assert isinstance(part.terms, CompiledTerms) == (features is Z)
+        point = part.at(params)
+        line = point.line(V)
+        moved = line.move(0.5)
+        moved.gradient  # noqa: B018  # the scores now wait for half a step
+        scores = moved.scores.copy()
+        again = moved.line(-V)
+        found.append((
+            np.r_[line.evaluate(1.0), line.evaluate(0.5), again.evaluate(1.0)], scores,
+            part.at(params).hessian_times(V), moved.gradient, part.value(params),
+        ))  # fmt: skip
+    for mine, exact in zip(*found):
+        np.testing.assert_allclose(mine, exact, rtol=1e-4, atol=2e-5 * np.abs(exact).max())
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
 @pytest.mark.parametrize("n_classes", [3, 60])
 def test_compiled_loops_give_the_same_bits_for_any_number_of_threads(dtype: str, n_classes: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 T = TypeVar("T")
 
@@ -87,8 +87,42 @@ if hasattr(os, "register_at_fork"):  # a forked child has the executor objects b
     os.register_at_fork(after_in_child=_pools.clear)
 
 
+@final
+class _Queue:
+    """Items that threads take in order, and what became of each."""
+
+    def __init__(self, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        self.function, self.items = function, items
+        self.results: list[Any] = [None] * len(items)
+        self.errors: dict[int, BaseException] = {}
+        self.taken = 0
+        self.lock = threading.Lock()
+
+    def empty(self) -> None:
+        """Work until nothing is left, or an item fails."""
+        while True:
+            with self.lock:
+                number = self.taken
+                if number >= len(self.items):
+                    return
+                self.taken += 1
+            try:
+                self.results[number] = self.function(self.items[number])
+            except BaseException as error:  # raised again, in the thread that asked
+                self.errors[number] = error
+                self.stop()
+
+    def stop(self) -> None:
+        """Let nobody take another item."""
+        with self.lock:
+            self.taken = len(self.items)
+
+
 def parallel(function: Callable[..., T], items: Sequence[Any], threads: int) -> list[T]:
     """``[function(i) for i in items]`` on that many threads; results in the order of the items.
+
+    Threads take items one after the other until none is left: a task for each item would cost 50 µs of it. Where items
+    fail, the error of the first of them is raised.
 
     Not to be called from inside `function`.
     """
@@ -99,6 +133,16 @@ def parallel(function: Callable[..., T], items: Sequence[Any], threads: int) -> 
         if threads not in _pools:
             _pools[threads] = ThreadPoolExecutor(threads, "lastlayer", _limit_openmp)
         pool = _pools[threads]
+    queue = _Queue(function, items)
     # NumPy's error state belongs to the context: workers warn as the caller asked.
     caller = copy_context()
-    return list(pool.map(lambda item: caller.copy().run(function, item), items))
+    workers = [pool.submit(caller.copy().run, queue.empty) for _ in range(threads)]
+    try:
+        for worker in workers:
+            worker.result()
+    except BaseException:  # Ctrl-C while waiting
+        queue.stop()
+        raise
+    if queue.errors:
+        raise queue.errors[min(queue.errors)]
+    return queue.results

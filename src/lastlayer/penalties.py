@@ -31,7 +31,7 @@ class L2:
 
     def value(self, W: Float64) -> float:
         """The penalty."""
-        return 0.5 * float(np.vdot(self.gradient(W), W))
+        return 0.5 * self._inner(W, W)
 
     def gradient(self, W: Float64) -> Float64:
         """``λⱼ wⱼ``, (D, K)."""
@@ -39,5 +39,8 @@ class L2:
 
     def along(self, W: Float64, V: Float64) -> tuple[float, float]:
         """Slope and curvature at W in the direction V; along a line the penalty is a parabola."""
-        towards = self.gradient(V)
-        return float(np.vdot(towards, W)), float(np.vdot(towards, V))
+        return self._inner(W, V), self._inner(V, V)
+
+    def _inner(self, W: Float64, V: Float64) -> float:
+        """``Σⱼ λⱼ wⱼ · vⱼ``, without a copy of either."""
+        return float(self.strength @ np.einsum("jk,jk->j", W, V))

@@ -144,7 +144,7 @@ class Influence:
             if coupling_pays(objective):
                 coupled = CoupledHessian.at(objective, point.scores).inverse(objective.l2)
                 return cls(objective, point, coupled, False, Leverage.of_coupled(objective, coupled), basis)
-            about = preconditioner(objective, moments(objective.examples))
+            about = preconditioner(objective, moments(objective.examples), spend=True)
             return cls(objective, point, about, False, None, basis)
 
     @property

@@ -1,6 +1,6 @@
 """Sums over rows whose bits belong to the data.
 
-Rows are cut into *leaves* of a fixed number of rows, leaves into micro-blocks. Inside a micro-block one BLAS thread
+Rows are cut into *leaves*, as many as their number says, leaves into micro-blocks. Inside a micro-block one BLAS thread
 multiplies; leaves run side by side on a pool of threads; their results are added as a tree whose shape depends on
 the number of leaves alone. The same rows therefore give the same bits on any number of threads.
 """
@@ -18,6 +18,9 @@ from lastlayer._threads import parallel
 
 MICRO_ROWS = 2048
 LEAF_ROWS = 4096
+"""Most rows of a leaf."""
+EVEN = 16
+"""Threads that large data are shared evenly among."""
 PIECE_ROWS = 512
 ARITY = 4
 LARGE_PART = 2**16
@@ -25,6 +28,20 @@ LARGE_PART = 2**16
 TILE = 512
 WIDE = 2048
 ALL = slice(None)
+
+
+def leaf_rows(n_rows: int) -> int:
+    """Rows of a leaf: half of `LEAF_ROWS` to all of them, so that 2, 4, 8 or 16 threads have as many leaves each.
+
+    It depends on the number of rows alone, as the bits of a sum do.
+
+    >>> [(n, -(-n // leaf_rows(n))) for n in (1_000, 4_097, 10_000, 60_000, 1_000_000)]
+    [(1000, 1), (4097, 2), (10000, 4), (60000, 16), (1000000, 256)]
+    """
+    count = max(1, -(-n_rows // LEAF_ROWS))
+    even = min(EVEN, 1 << (count.bit_length() - 1))
+    count = -(-count // even) * even
+    return LEAF_ROWS if count == 1 else -(-n_rows // (count * 16)) * 16
 
 
 def tree_sum(parts: Sequence[Float64]) -> Float64:
@@ -37,6 +54,28 @@ def tree_sum(parts: Sequence[Float64]) -> Float64:
     while len(level) > 1:
         level = [_add(level[i : i + ARITY]) for i in range(0, len(level), ARITY)]
     return level[0]
+
+
+def tree_of(term: Callable[[int], Float64], count: int) -> Float64:
+    """``tree_sum([term(0), term(1), …])`` with few terms alive at a time; they are new arrays, and may be added to.
+
+    >>> float(tree_of(lambda i: np.array(i + 1.0), 6)), float(tree_sum([np.array(i + 1.0) for i in range(6)]))
+    (21.0, 21.0)
+    """
+
+    def node(first: int, size: int) -> Float64:
+        if size == 1:
+            return term(first)
+        size //= ARITY
+        total = node(first, size)
+        for start in range(first + size, min(first + ARITY * size, count), size):
+            total += node(start, size)
+        return total
+
+    size = 1
+    while size < count:
+        size *= ARITY
+    return node(0, size)
 
 
 def _add(parts: Sequence[Float64]) -> Float64:
@@ -123,12 +162,13 @@ class Rows:
         exact_in_32 = self.scale is None and self.Z.dtype in (np.float32, np.float16, np.uint8, np.bool_)
         return np.dtype(np.float32 if exact_in_32 and self.dtype == np.float32 else np.float64)
 
-    def leaves(self, n_rows: int = LEAF_ROWS) -> list[tuple[int, int]]:
+    def leaves(self, n_rows: int | None = None) -> list[tuple[int, int]]:
         """First and last row of each leaf."""
         n = len(self)
+        n_rows = leaf_rows(n) if n_rows is None else n_rows
         return [(start, min(start + n_rows, n)) for start in range(0, n, n_rows)]
 
-    def sum_over(self, term: Callable[[int, int], Float64], n_rows: int = LEAF_ROWS) -> Float64:
+    def sum_over(self, term: Callable[[int, int], Float64], n_rows: int | None = None) -> Float64:
         """``Σ term(first row, last row)`` over leaves, added in the fixed order in float64."""
         leaves = self.leaves(n_rows)
         # A task is a complete subtree where there are many leaves, so that few results are alive at a time.
@@ -144,9 +184,14 @@ class Rows:
         """First and last row of each micro-block of a leaf."""
         return [(a, min(a + MICRO_ROWS, stop)) for a in range(start, stop, MICRO_ROWS)]
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the rows can be read as they lie in Z."""
+        return self.shift is None and self.Z.dtype == self.dtype and bool(self.Z.flags.c_contiguous)
+
     def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
         """A leaf as whole where it is a view of Z, else cut so that the blocks made of it stay in the cache."""
-        if self.shift is None and self.rows is None and self.Z.dtype == self.dtype and self.Z.flags.c_contiguous:
+        if self.in_place and self.rows is None:
             return [(start, stop)]
         return [(a, min(a + PIECE_ROWS, stop)) for a in range(start, stop, PIECE_ROWS)]
 
@@ -218,13 +263,14 @@ class Rows:
         def tile(corner: tuple[int, int]) -> None:
             left, right = (slice(c, min(c + TILE, d)) for c in corner)
 
-            def leaf_tile(leaf: tuple[int, int]) -> Float64:
+            def leaf_tile(number: int) -> Float64:
+                leaf = leaves[number]
                 a, b = self.block(*leaf, left, every), self.block(*leaf, right, every)
                 if weights is not None:
                     a = a * weights[leaf[0] : leaf[1] : every, None]
                 return np.asarray(a.T @ b, dtype=np.float64)
 
-            total[left, right] = tree_sum([leaf_tile(leaf) for leaf in leaves])
+            total[left, right] = tree_of(leaf_tile, len(leaves))
             total[right, left] = total[left, right].T
 
         starts = range(0, d, TILE)

@@ -36,20 +36,20 @@ def rows_at_a_time(n_features: int, n_classes: int) -> int:
 
 @compiled
 def line_block(
-    X: Any, W: Any, added: Any, y: Any, w: Any, S: Any, C: Any, first: Any, pending: Any, code: Any, want: Any,
-    micro: Any, G: Any, sums: Any,
+    X: Any, numbers: Any, W: Any, added: Any, y: Any, w: Any, S: Any, C: Any, first: Any, pending: Any, code: Any,
+    want: Any, micro: Any, G: Any, sums: Any,
 ) -> None:  # fmt: skip
     """The line's first trial for the rows `first` … of S and C (K, N), whose features are X (n, D).
 
     ``S += pending · C; C = W X + added``; value, slope and curvature at ``S + C`` into `sums`; with `want` the gradient
-    there into G (K, D + 1), float64, the bias last.
+    there into G (K, D + 1), float64, the bias last. Where there are `numbers` (n,), the rows are those of X with them.
     """
     K, D = W.shape
     Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
     work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
-    since = 0
-    for start in range(0, X.shape[0], micro):
-        stop = min(start + micro, X.shape[0])
+    picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
+    for start in range(0, n_rows, micro):
+        stop = min(start + micro, n_rows)
         n, here = stop - start, first + start
         for k in range(K):
             s, c, v = S[k, here : here + n], C[k, here : here + n], V[k]
@@ -58,7 +58,11 @@ def line_block(
                     s[i] += pending * c[i]
             for i in range(n):
                 v[i] = added[k]
-        add_scores(X[start:stop], W, V)
+        if len(numbers):
+            _pick(X, numbers[start:stop], picked)
+            add_scores(picked[:n], W, V)
+        else:
+            add_scores(X[start:stop], W, V)
         for k in range(K):
             s, c, v, z = S[k, here : here + n], C[k, here : here + n], V[k], Z[k]
             for i in range(n):
@@ -66,24 +70,36 @@ def line_block(
                 z[i] = s[i] + v[i]
         differentiate(code, Z, V, y[here : here + n], w[here : here + n], n, work, sums)
         if want:
-            since = _backward(X, start, stop, Z, part, since, G)
+            since += n
+            if len(numbers):
+                _backward(picked[:n], Z, part, 0, G)
+            else:
+                _backward(X[start:stop], Z, part, n if stop + n <= n_rows else 0, G)
+            since = _flush(part, since, stop == n_rows, G)
 
 
 @compiled
 def gradient_block(
-    X: Any, y: Any, w: Any, S: Any, C: Any, first: Any, pending: Any, code: Any, micro: Any, G: Any, sums: Any
-) -> None:
-    """``S += pending · C``, then the value (into `sums`) and the gradient (into G) at S, for the rows of X."""
+    X: Any, numbers: Any, y: Any, w: Any, S: Any, C: Any, first: Any, pending: Any, code: Any, micro: Any, G: Any,
+    sums: Any,
+) -> None:  # fmt: skip
+    """``S += pending · C``, then the value (into `sums`) and the gradient (into G) at S; rows as in `line_block`."""
     K, D = S.shape[0], X.shape[1]
     Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
     work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
-    since = 0
-    for start in range(0, X.shape[0], micro):
-        stop = min(start + micro, X.shape[0])
+    picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
+    for start in range(0, n_rows, micro):
+        stop = min(start + micro, n_rows)
         n, here = stop - start, first + start
         _advance(S, C, here, n, pending, Z)
         differentiate(code, Z, V, y[here : here + n], w[here : here + n], n, work, sums)
-        since = _backward(X, start, stop, Z, part, since, G)
+        since += n
+        if len(numbers):
+            _pick(X, numbers[start:stop], picked)
+            _backward(picked[:n], Z, part, 0, G)
+        else:
+            _backward(X[start:stop], Z, part, n if stop + n <= n_rows else 0, G)
+        since = _flush(part, since, stop == n_rows, G)
 
 
 @compiled
@@ -115,24 +131,33 @@ def loss_block(
 
 @compiled
 def hessian_block(
-    X: Any, W: Any, added: Any, y: Any, w: Any, S: Any, first: Any, code: Any, micro: Any, G: Any
-) -> None:  # fmt: skip
-    """Add the Hessian at S times the direction (W, added) to G (K, D + 1), for the rows of X; rows are read once."""
+    X: Any, numbers: Any, W: Any, added: Any, y: Any, w: Any, S: Any, first: Any, code: Any, micro: Any, G: Any
+) -> None:
+    """Add the Hessian at S times the direction (W, added) to G (K, D + 1), for rows as in `line_block`, read once."""
     K, D = W.shape
     Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
     work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
-    since = 0
-    for start in range(0, X.shape[0], micro):
-        stop = min(start + micro, X.shape[0])
+    picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
+    for start in range(0, n_rows, micro):
+        stop = min(start + micro, n_rows)
         n, here = stop - start, first + start
         for k in range(K):
             s, v, z = S[k, here : here + n], V[k], Z[k]
             for i in range(n):
                 z[i] = s[i]
                 v[i] = added[k]
-        add_scores(X[start:stop], W, V)
+        if len(numbers):
+            _pick(X, numbers[start:stop], picked)
+            add_scores(picked[:n], W, V)
+        else:
+            add_scores(X[start:stop], W, V)
         bend(code, Z, V, y[here : here + n], w[here : here + n], n, work)
-        since = _backward(X, start, stop, V, part, since, G)
+        since += n
+        if len(numbers):
+            _backward(picked[:n], V, part, 0, G)
+        else:
+            _backward(X[start:stop], V, part, n if stop + n <= n_rows else 0, G)
+        since = _flush(part, since, stop == n_rows, G)
 
 
 @compiled
@@ -194,21 +219,46 @@ def _advance(S: Any, C: Any, here: Any, n: Any, pending: Any, Z: Any) -> None:
 
 
 @compiled
-def _backward(X: Any, start: Any, stop: Any, P: Any, part: Any, since: Any, G: Any) -> Any:
-    """Add the gradient of the rows `start` … `stop`; rows since the float32 sum was emptied into G.
+def _count(X: Any, numbers: Any) -> Any:
+    """How many rows there are."""
+    return len(numbers) if len(numbers) else X.shape[0]
 
-    Meanwhile the rows after them are asked for, as many: they are used next.
+
+@compiled
+def _room(numbers: Any, micro: Any, D: Any) -> Any:
+    """Room for the rows that are picked at a time; none where none are."""
+    return np.empty((micro if len(numbers) else 0, D), np.float32)
+
+
+@compiled
+def _pick(X: Any, numbers: Any, out: Any) -> None:
+    """Copy rows of X to where they stay in the cache."""
+    for i in range(len(numbers)):
+        x, o = X[numbers[i]], out[i]
+        for d in range(o.shape[0]):
+            o[d] = x[d]
+
+
+@compiled
+def _backward(X: Any, P: Any, part: Any, ahead: Any, G: Any) -> None:
+    """Add the gradient of rows X to the float32 sum, and the bias's to G.
+
+    Meanwhile the rows `ahead` further on are asked for, as many: they are used next.
     """
     K, D = part.shape
-    n, rows = stop - start, X.shape[0]
-    add_gradient(X[start:stop], P, part, n if stop + n <= rows else 0)
+    add_gradient(X, P, part, ahead)
     for k in range(K):
         p, total = P[k], 0.0
-        for i in range(n):
+        for i in range(X.shape[0]):
             total += p[i]
         G[k, D] += total
-    since += n
-    if since < (FLUSH if K * D < LARGE else LONG_FLUSH) and stop < rows:
+
+
+@compiled
+def _flush(part: Any, since: Any, last: Any, G: Any) -> Any:
+    """Empty the float32 sum of `since` rows into G when there are enough of them; rows since then."""
+    K, D = part.shape
+    if since < (FLUSH if K * D < LARGE else LONG_FLUSH) and not last:
         return since
     for k in range(K):
         g, p = G[k], part[k]

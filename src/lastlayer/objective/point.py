@@ -24,7 +24,7 @@ class ObjectivePoint(SampledPoint):
     params : (D + 1, K)
     scores : (K, N)
     data : mean loss and its gradient, where they are known.
-    pending : a step and the change of the scores per unit of it, not yet added to them.
+    pending : a step and the change of the scores per unit of it, not yet added to them; at a step of 0 memory only.
     whole_step : whether the step that led here was 1, or none did: the next one then probably is 1 as well.
     """
 
@@ -49,9 +49,11 @@ class ObjectivePoint(SampledPoint):
         """Scores (K, N); computed again when a line from here has taken them over."""
         if self._scores is None:
             self._scores, self._pending = self.problem.scores(self._params), None
-        if self._pending is not None:
-            (step, change), self._pending = self._pending, None
-            self._scores += float(step) * change
+        if self._pending is not None and self._pending[0] != 0.0:
+            (step, change), scores = self._pending, self._scores
+            for k in range(len(scores)):  # class by class: no third array of that size
+                scores[k] += float(step) * change[k]
+            self._pending = 0.0, change  # nothing is left to be added, but the next line takes its memory
         return self._scores
 
     def take_scores(self) -> tuple[FloatArray, tuple[float, FloatArray] | None]:

@@ -7,12 +7,13 @@ added to the scores is *pending*: it is added when the rows are next in the cach
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 
-from lastlayer._arrays import Array, Float64, FloatArray
+from lastlayer._arrays import Array, Float64, FloatArray, IntArray
 from lastlayer.linear.device import is_tensor
 from lastlayer.linear.examples import Examples
 from lastlayer.losses.base import Loss
@@ -21,6 +22,8 @@ N_SUMS = 3
 """Value, slope and curvature come first in a leaf's part; then the gradient (K, D + 1), the bias last, flattened."""
 COMPILED_FROM = 2**22
 """Numbers in Z from which on the compiled loops pay for being loaded (0.6 s)."""
+NO_NUMBERS = np.empty(0, np.intp)
+"""Rows are not picked."""
 BLOCK_SCORES = 2**16
 """Scores at a time, in the cache, where BLAS makes the products."""
 
@@ -198,20 +201,20 @@ class CompiledTerms(Terms):
         gradient: bool,
     ) -> Float64:
         """Rows are read once for both products."""
-        ex, kernels = self.examples, self.kernels
+        kernels = self.kernels
         W = np.ascontiguousarray(right.T)
         part, sums, G = self._empty_part(gradient)
         step = np.float32(pending)
-        for a, b in ex.rows.pieces(*leaf):
-            X = self._rows(a, b)
+        for a, X, numbers in self._source(leaf):
             if self.narrow:
                 kernels.line_block(
-                    X, W, added, self.labels, self.weights, S, C, a, step, self.code, gradient, self.micro, G, sums
+                    X, numbers, W, added, self.labels, self.weights, S, C, a, step, self.code, gradient, self.micro,
+                    G, sums,
                 )  # fmt: skip
                 continue
             kernels.new_change(S, C, W @ X.T, added, a, step)
-            P = np.empty((len(W), b - a if gradient else 0), np.float32)
-            self._losses(a, b, S, C, 0.0, 1.0, P, sums)
+            P = np.empty((len(W), len(X) if gradient else 0), np.float32)
+            self._losses(a, a + len(X), S, C, 0.0, 1.0, P, sums)
             if gradient:
                 _add_back(G, P, X)
         return part
@@ -224,18 +227,18 @@ class CompiledTerms(Terms):
 
     def gradient(self, leaf: tuple[int, int], S: FloatArray, C: FloatArray | None, pending: float) -> Float64:
         """One product."""
-        ex, kernels = self.examples, self.kernels
+        kernels = self.kernels
         part, sums, G = self._empty_part()
         change = S if C is None else C
-        for a, b in ex.rows.pieces(*leaf):
-            X = self._rows(a, b)
+        for a, X, numbers in self._source(leaf):
             if self.narrow:
                 kernels.gradient_block(
-                    X, self.labels, self.weights, S, change, a, np.float32(pending), self.code, self.micro, G, sums
-                )
+                    X, numbers, self.labels, self.weights, S, change, a, np.float32(pending), self.code, self.micro,
+                    G, sums,
+                )  # fmt: skip
                 continue
-            P = np.empty((len(S), b - a), np.float32)
-            self._losses(a, b, S, change, pending, 0.0, P, sums)
+            P = np.empty((len(S), len(X)), np.float32)
+            self._losses(a, a + len(X), S, change, pending, 0.0, P, sums)
             _add_back(G, P, X)
         sums[1:] = 0.0
         return part
@@ -245,10 +248,9 @@ class CompiledTerms(Terms):
         ex, kernels = self.examples, self.kernels
         W = np.ascontiguousarray(right.T)
         G = np.zeros((len(S), ex.rows.n_features + 1))
-        for a, b in ex.rows.pieces(*leaf):
-            X = self._rows(a, b)
+        for a, X, numbers in self._source(leaf):
             if self.narrow:
-                kernels.hessian_block(X, W, added, self.labels, self.weights, S, a, self.code, self.micro, G)
+                kernels.hessian_block(X, numbers, W, added, self.labels, self.weights, S, a, self.code, self.micro, G)
                 continue
             P = W @ X.T + added[:, None]
             kernels.bend_block(self.labels, self.weights, S, P, a, self.code, self.elementwise)
@@ -259,8 +261,18 @@ class CompiledTerms(Terms):
         """Elementwise work only."""
         self.kernels.trace_block(self.labels, S, *leaf, self.code, self.elementwise, out)
 
-    def _rows(self, a: int, b: int) -> FloatArray:
-        return np.asarray(_read_only(np.ascontiguousarray(self.examples.rows.block(a, b))))
+    def _source(self, leaf: tuple[int, int]) -> Iterator[tuple[int, FloatArray, IntArray]]:
+        """First row of each piece of the leaf, its features, and numbers of rows to be picked from them.
+
+        Compiled loops pick rows a few at a time; there are no numbers where the features are the rows themselves.
+        """
+        rows, (first, last) = self.examples.rows, leaf
+        if self.narrow and rows.in_place and rows.rows is not None:
+            numbers = rows.rows[first:last].astype(np.intp, copy=False)
+            yield first, _read_only(np.asarray(rows.Z)), _read_only(numbers)
+            return
+        for a, b in rows.pieces(first, last):
+            yield a, _read_only(np.ascontiguousarray(rows.block(a, b))), _read_only(NO_NUMBERS)
 
     def _empty_part(self, gradient: bool = True) -> tuple[Float64, Float64, Float64]:
         """A part of zeros, and in it the sums and the gradient (K, D + 1), of no size where it is not wanted."""

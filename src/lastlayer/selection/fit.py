@@ -307,7 +307,7 @@ def make_solver(
         return Newton(tol, max_iter)
     if not objective.loss.is_smooth:
         return LBFGS(None, tol, promise, max_iter)  # refused by `minimise`, before any work
-    inverse = preconditioner(objective, moments(objective.examples))
+    inverse = preconditioner(objective, moments(objective.examples), spend=True)
     if name == "newton_cg":
         return NewtonCG(inverse, tol, max_iter)
     if name == "sampled_newton":

@@ -12,13 +12,13 @@ from lastlayer.selection.wide import SampledMoments
 from lastlayer.solvers import FactoredInverse, Preconditioner, PseudoInverse
 
 
-def preconditioner(objective: Objective, S: FloatArray | SampledMoments) -> Preconditioner:
-    """``(α S + diag(λ))⁻¹`` with the loss's typical curvature α."""
+def preconditioner(objective: Objective, S: FloatArray | SampledMoments, spend: bool = False) -> Preconditioner:
+    """``(α S + diag(λ))⁻¹`` with the loss's typical curvature α; with `spend` in the memory of S, which it ends."""
     if isinstance(S, SampledMoments):
         alpha = _curvature(objective, S.mean_square())
         return S.inverse(alpha, float(objective.penalty.strength.mean()), alpha)
     alpha = _curvature(objective, float(S.diagonal().mean()))
-    return _inverse(objective, S, alpha, floor=1e-8 if len(S) <= WIDE else 1e-5)
+    return _inverse(objective, S, alpha, floor=1e-8 if len(S) <= WIDE else 1e-5, spend=spend)
 
 
 def exact_inverse(objective: Objective, S: FloatArray) -> Preconditioner:
@@ -30,14 +30,17 @@ def exact_inverse(objective: Objective, S: FloatArray) -> Preconditioner:
     return PseudoInverse.of(S.astype(np.float64), 1.0, rounding)
 
 
-def _inverse(objective: Objective, S: FloatArray, alpha: float, floor: float) -> Preconditioner:
+def _inverse(
+    objective: Objective, S: FloatArray, alpha: float, floor: float, spend: bool = False
+) -> Preconditioner:
     """``(α S + diag(max(λ, floor · largest)))⁻¹``, the floor raised until the matrix is positive definite.
 
     The floor is for constant and dependent columns. It changes the way to the optimum, not the optimum: L-BFGS and
     conjugate gradients need an approximate inverse only.
     """
     strength = objective.penalty.strength
-    A = alpha * S
+    A = S if spend else S.copy()
+    A *= alpha
     diagonal = A.diagonal().astype(np.float64)
     largest = float(diagonal.max()) or 1.0
     while True:
