@@ -91,6 +91,20 @@ def test_the_same_seed_gives_the_same_network_and_another_one_another():
     assert not np.array_equal(a, c)
 
 
+def test_precision_is_that_of_the_training():
+    X, y = bars(side=20)
+    usual, wide, narrow = (
+        NetworkClassifier("lenet5:modern", epochs=8, batch_size=16, precision=precision).fit(X, y)
+        for precision in (None, "float32", "bfloat16")
+    )
+    np.testing.assert_array_equal(usual.decision_function(X), wide.decision_function(X))
+    assert not np.array_equal(narrow.decision_function(X), wide.decision_function(X))
+    assert narrow.decision_function(X).dtype == np.float32
+    assert wide.score(X, y) > 0.9 and narrow.score(X, y) > 0.9
+    with pytest.raises(InputError, match="precision is 'float8'"):
+        NetworkClassifier("lenet5:modern", precision="float8").fit(X, y)
+
+
 def test_the_unit_of_a_column_does_not_matter():
     X, y = load_digits(return_X_y=True)
     X, y = X[:200], y[:200]

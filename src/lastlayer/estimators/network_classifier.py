@@ -56,6 +56,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     time_limit : float, optional
         Seconds.
     device : {"auto", "cpu", "cuda"}
+    precision : {"float32", "bfloat16"}, optional
+        Products and convolutions in bfloat16 are faster where the machine has units for it; weights stay float32.
     random_state : int, RandomState or None
         Seeds weights, order of rows, augmentation and validation rows. None: another each time.
     verbose : int
@@ -106,6 +108,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         patience: int | None = None,
         time_limit: float | None = None,
         device: str = "auto",
+        precision: str | None = None,
         random_state: int | np.random.RandomState | None = 0,
         verbose: int = 0,
     ) -> None:
@@ -123,6 +126,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.patience = patience
         self.time_limit = time_limit
         self.device = device
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -258,7 +262,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name in ("epochs", "batch_size", "rate", "momentum", "optimiser", "schedule", "weight_decay"):
             if getattr(self, name) is not None:
                 given[name] = getattr(self, name)
-        for name in ("label_smoothing", "augmentation", "patience", "time_limit"):
+        for name in ("label_smoothing", "augmentation", "patience", "time_limit", "precision"):
             if getattr(self, name) is not None:
                 given[name] = getattr(self, name)
         if self.image_shape_ is None and self.epochs is None:
