@@ -1,6 +1,7 @@
 """ReLU against tanh: epochs to 25 % training error on CIFAR-10 (Krizhevsky et al. 2012, figure 1, claims a factor 6).
 
-    python experiments/relu_or_tanh.py DATA [--out DIR] [--seeds 5] [--rows 10000] [--choosing 3] [--images 0] [--quick]
+    python experiments/relu_or_tanh.py DATA [--out DIR] [--seeds 5] [--rows 10000] [--choosing 3] [--images 0]
+        [--initialisations AB] [--quick]
 
 The architecture behind the figure is not published; this is cuda-convnet's: three 5 x 5 convolutions with 32, 32 and
 64 maps and pooling behind them, one linear layer. SGD, batch 128, momentum 0.9, constant rate, biases at twice the
@@ -142,11 +143,17 @@ def ratio(tanh: Sequence[float], relu: Sequence[float], draws: int = 5000) -> tu
 
 
 def measure(
-    data: runs.Data, rows: int, seeds: int, rates: Sequence[float] = RATES, cap: float = CAP, choosing: int = 3
+    data: runs.Data,
+    rows: int,
+    seeds: int,
+    rates: Sequence[float] = RATES,
+    cap: float = CAP,
+    choosing: int = 3,
+    starts: Sequence[str] = INITIALISATIONS,
 ) -> dict[str, Any]:
     """Both stages for both activations and initialisations."""
     some, found = data.some(rows), dict[str, Any]()
-    for start in INITIALISATIONS:
+    for start in starts:
         needed = {}
         for activation in ("relu", "tanh"):
 
@@ -170,7 +177,7 @@ def measure(
 def rows_of(found: dict[str, Any]) -> list[tuple[object, ...]]:
     """Lines of the table."""
     lines = []
-    for start in INITIALISATIONS:
+    for start in [start for start in INITIALISATIONS if f"ratio {start}" in found]:
         for activation in ("relu", "tanh"):
             stage = found[f"{activation} {start}"]
             epochs = [one["epochs"] for one in stage["stage 2"] if one["epochs"] is not None]
@@ -181,17 +188,21 @@ def rows_of(found: dict[str, Any]) -> list[tuple[object, ...]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = runs.options(__doc__, seeds=5, rows=10000, choosing=3, images=0).parse_args(argv)
+    parser = runs.options(__doc__, seeds=5, rows=10000, choosing=3, images=0, initialisations="AB")
+    given = parser.parse_args(argv)
+    starts = [start for start in INITIALISATIONS if start in given.initialisations]
+    if not starts or set(given.initialisations) - set(INITIALISATIONS):
+        parser.error(f"--initialisations is {given.initialisations!r}: A, B or AB is needed")
     data = runs.read(given.data)
     if given.images:
         data = data.some(given.images)
     if given.quick:
-        found = measure(data, 200, 2, rates=(3.2e-3, 1e-2, 3.2e-2), cap=12, choosing=1)
+        found = measure(data, 200, 2, rates=(3.2e-3, 1e-2, 3.2e-2), cap=12, choosing=1, starts=starts)
     else:
-        found = measure(data, given.rows, given.seeds, choosing=given.choosing)
+        found = measure(data, given.rows, given.seeds, choosing=given.choosing, starts=starts)
     head = ("initialisation", "activation", "rate", "epochs to 25 % [range]", "censored", "seconds")
     print(runs.table(head, rows_of(found)))
-    for start in INITIALISATIONS:
+    for start in starts:
         value, (low, high) = found[f"ratio {start}"]["ratio"], found[f"ratio {start}"]["interval"]
         print(f"\ninitialisation {start}: tanh needs {value:.2f} times the epochs of ReLU [{low:.2f}-{high:.2f}]")
     runs.save(found, data, given.out, "relu_or_tanh")

@@ -67,10 +67,12 @@ def test_relu_or_tanh(load, tmp_path, capsys, monkeypatch) -> None:
     assert next(iter(tried)) == 1e-2 and list(tried)[3] == 1e-3
     assert tried[1e-2] == 60 and tried[1e-3] == 3.0 and tried[max(tried)] == 3.0
     assert experiment.network("tanh", (32, 32, 3), 10).n_parameters == 89_578
-    monkeypatch.setattr(experiment, "INITIALISATIONS", ("B",))
     monkeypatch.setattr(experiment, "network", lambda act, *given: parse(f"mlp:16,act={act}").architecture(*given))
-    text, found = quick(experiment, tmp_path, capsys, "relu_or_tanh")
-    assert "tanh needs" in text and found["ratio B"]["ratio"] > 0
+    text, found = quick(experiment, tmp_path, capsys, "relu_or_tanh", "--initialisations", "B")
+    assert text.count("tanh needs") == 1 and found["ratio B"]["ratio"] > 0 and "relu A" not in found
+    with pytest.raises(SystemExit):
+        experiment.main(["planted", "--initialisations", "C"])
+    assert "A, B or AB is needed" in capsys.readouterr().err
     assert all(one["epochs"] is not None for one in found["relu B"]["stage 2"])
 
 

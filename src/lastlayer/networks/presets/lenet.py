@@ -101,15 +101,19 @@ def _lenet1(variant: str, options: Options, shape: Shape, n_classes: int) -> Bui
     return Built(layers, made)
 
 
+COMMON = {"epochs": 20.0, "optimiser": "sgd", "momentum": 0.9, "nesterov": True, "schedule": "cosine"}
+
+
 def _recipe(variant: str, options: Options) -> dict[str, Any]:
-    common = {"epochs": 20.0, "optimiser": "sgd", "momentum": 0.9, "nesterov": True, "schedule": "cosine"}
     if variant == "modern":
-        return {**common, "batch_size": 64, "rate": 0.02, "weight_decay": 5e-4}
-    return {**common, "batch_size": 16, "rate": 0.002, "weight_decay": 0.0, "loss": "map"}
+        return {**COMMON, "batch_size": 64, "rate": 0.02, "weight_decay": 5e-4}
+    # mistakes among 5,996 by the rate, 10 to 20 epochs: 66 at 5e-4, 72 at 1e-3, 86 at 2e-3, 426 at 5e-3
+    averaged = {"schedule": "constant", "average": 0.9998, "epochs": 30.0}
+    return {**COMMON, **averaged, "batch_size": 16, "rate": 5e-4, "weight_decay": 0.003, "loss": "map"}
 
 
 def _lenet1_recipe(variant: str, options: Options) -> dict[str, Any]:
-    return {**_recipe("", options), "rate": 0.01, "loss": "cross_entropy"}
+    return {**COMMON, "batch_size": 16, "rate": 0.01, "weight_decay": 0.0, "loss": "cross_entropy"}
 
 
 def _sizes(variant: str) -> tuple[int, int, int]:
