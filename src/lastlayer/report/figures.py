@@ -207,13 +207,21 @@ def power_of_ten(exponent: int) -> str:
 
 
 def linear_axis(low: float, high: float, percent: bool) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
-    """Where a value stands on the y axis, and its ticks; the ends are at ticks."""
-    span = max(high - low, 1e-3 if percent else 1e-9 + 1e-3 * abs(high))
+    """Where a value stands on the y axis, and its ticks; the ends are at ticks.
+
+    >>> [tick.text for tick in linear_axis(1.0, 1.0, percent=True)[1]]
+    ['98.0%', '98.5%', '99.0%', '99.5%', '100.0%']
+    """
+    span = max(high - low, 1e-9 + 1e-3 * abs(high)) if not percent else high - low
+    if percent and span < 1e-3:  # differences of less than a tenth of a percent are not magnified
+        span = 0.02
     step = nice_step(span / 4)
     bottom, top = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
     if percent:
         bottom, top = max(0.0, bottom), min(1.0, top)
-    if top <= bottom:
+    if top <= bottom and percent and bottom >= 1.0:
+        bottom, top = 1.0 - 4 * step, 1.0  # everything is right: no share is larger
+    elif top <= bottom:
         top = bottom + step
     inside = HEIGHT - BOTTOM - TOP
 
