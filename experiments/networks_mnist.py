@@ -38,10 +38,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "lenet5": {"phi": "lenet5", "augment": "none", "refit_last_layer": "no", "val": 0.05},
     "distortions": {
         "phi": "lenet5",
-        "augment": "shift=2,affine=10,elastic=4:34",
+        "augment": "shift=1,affine=10:0.1:0.1,elastic=5:20",
         "refit_last_layer": "no",
         "val": 0.05,
-        "epochs": 60.0,
+        "epochs": 90.0,
+        "schedule": "cosine",
+        "weight_decay": 0.0,
     },
     "convnet": {"phi": "convnet", "augment": "shift=2", "epochs": 13.0},
 }
