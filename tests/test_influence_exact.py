@@ -143,7 +143,10 @@ def test_leverage_of_the_coupled_preconditioner_is_the_exact_one_where_it_knows_
     X, y = rng.standard_normal((400, 12)), rng.integers(0, 3, 400)
     objective = Objective(X, y, 3, by_name("cross_entropy"), 0.05)
     point = objective.at(rng.standard_normal((13, 3)) * 0.3)
-    coupled = CoupledHessian.at(objective, point.scores).inverse(0.05)
+    hessian = CoupledHessian.at(objective, point.scores)
+    block = hessian.block.copy()
+    coupled = hessian.inverse(0.05)
+    np.testing.assert_array_equal(hessian.block, block)  # another λ begins from the same
     rows, _, _ = objective.take(np.arange(20))
     about, exact = Leverage.of_coupled(objective, coupled).of(rows), dense_inverse(point).of(rows)
     P = np.eye(3) - 1 / 3  # raising all scores alike changes nothing, and both hold it differently

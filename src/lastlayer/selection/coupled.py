@@ -102,19 +102,22 @@ class CoupledHessian:
         return cls(basis, _block(A, weights, classes, ex.rows.threads), rest, ex.rows.threads)
 
     def inverse(self, l2: float) -> CoupledInverse:
-        """With the penalty λ."""
-        A = self.block.copy()
+        """With the penalty λ; not to be called by several threads at a time."""
+        A = self.block  # only its diagonal is changed, and put back: a copy would be as large as all else
         k = len(A) // (self.basis.shape[1] - len(self.rest) + 1)
         diagonal = A.diagonal().copy()
         floor = FLOOR * float(diagonal.mean())
-        while True:
-            A[np.diag_indices_from(A)] = diagonal + floor
-            A[np.diag_indices(len(A) - k)] += l2
-            try:
-                factor = inverse_factor(A, self.threads)
-                break
-            except np.linalg.LinAlgError:
-                floor *= 10.0
+        try:
+            while True:
+                A[np.diag_indices_from(A)] = diagonal + floor
+                A[np.diag_indices(len(A) - k)] += l2
+                try:
+                    factor = inverse_factor(A, self.threads)
+                    break
+                except np.linalg.LinAlgError:
+                    floor *= 10.0
+        finally:
+            A[np.diag_indices_from(A)] = diagonal
         rest = (1.0 / (self.rest + l2 + floor)).astype(np.float32)
         return CoupledInverse(self.basis, factor.astype(np.float32), rest)
 
