@@ -15,9 +15,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 import network_runs as runs
 from lastlayer import figures
 from lastlayer._errors import InputError
+from lastlayer.figures._canvas import line_styles, new_figure, plain_axes
 from lastlayer.networks.plan import TrainingPlan
 from lastlayer.networks.presets import parse
 from lastlayer.networks.schedules_text import parse_schedule
@@ -85,17 +88,31 @@ def error_of(record: dict[str, Any]) -> float:
     return float(100 * (1 - record["val_correct"] / record["val_count"]))
 
 
+def curves(found: dict[str, Any]) -> Any:
+    """Validation error after every epoch: mean over seeds, and the range of them."""
+    figure = new_figure(7.2)
+    axes = figure.subplots()
+    plain_axes(axes, "epoch", "validation error, %", "mean and range over seeds")
+    trained = {name: one for name, one in found.items() if one["histories"]}
+    for (name, one), style in zip(trained.items(), line_styles(len(trained))):
+        errors = np.array([[error_of(record) for record in history] for history in one["histories"]])
+        x = np.arange(1, errors.shape[1] + 1)
+        axes.fill_between(x, errors.min(axis=0), errors.max(axis=0), color=style["color"], alpha=0.15, linewidth=0)
+        axes.plot(x, errors.mean(axis=0), label=f"{name} (rate {one['rate']:g})", **style)
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in (0.2, 0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 80) if low <= tick <= high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    return figure
+
+
 def rows_of(found: dict[str, Any], ends: Sequence[int]) -> list[tuple[object, ...]]:
     """Validation error in percent at the ends of cycles."""
     lines = []
     for name, one in found.items():
-        errors = [
-            [
-                100 * (1 - history[end - 1]["val_correct"] / history[end - 1]["val_count"])
-                for history in one["histories"]
-            ]
-            for end in ends
-        ]
+        errors = [[error_of(history[end - 1]) for history in one["histories"]] for end in ends]
         lines.append((name, one["rate"], *(runs.spread(at) if at else "-" for at in errors), one["diverged"]))
     return lines
 
@@ -111,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     drawn = {name: parse_schedule(text).build(found[name]["rate"], steps, 20) for name, text in SCHEDULES.items()}
     given.out.mkdir(parents=True, exist_ok=True)
     runs.show.save(figures.schedule(drawn, steps, panels=True), given.out, "restarts")
+    runs.show.save(curves(found), given.out, "restarts_errors")
     runs.save({"network": given.network, "epochs": epochs, "schedules": found}, data, given.out, "restarts")
     return 0
 

@@ -80,7 +80,9 @@ def test_restarts(load, tmp_path, capsys, monkeypatch) -> None:
     small(load, monkeypatch)
     experiment = load("restarts")
     text, found = quick(experiment, tmp_path, capsys, "restarts", "--network", "mlp:16")
-    assert "error %, 3 ep." in text and (tmp_path / "restarts.png").read_bytes().startswith(b"\x89PNG")
+    assert "error %, 3 ep." in text
+    for figure in ("restarts", "restarts_errors"):
+        assert (tmp_path / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     for name in experiment.SCHEDULES:
         histories = found["schedules"][name]["histories"]
         assert len(histories) == 2 and all(len(history) == 3 for history in histories)

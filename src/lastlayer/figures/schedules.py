@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ from lastlayer.solvers.steps import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+TITLE = 26
+"""Letters that fit above a panel."""
 
 
 def schedule(
@@ -72,7 +77,7 @@ def _panels(rates: Mapping[str, Float64], log: bool, title: str) -> Figure:
     figure = new_figure(2.4 * across + 0.4, 1.8 * down + 0.5)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, (name, values) in zip(grid, rates.items()):
-        plain_axes(axes, "", "", name)
+        plain_axes(axes, "", "", textwrap.fill(name, TITLE))
         axes.step(np.arange(len(values)), values, where="post", color=COLOURS[0], linewidth=1.8)
     _scale(grid[0], len(next(iter(rates.values()))), log)
     for axes in grid[len(rates) :]:

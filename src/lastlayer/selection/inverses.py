@@ -30,9 +30,7 @@ def exact_inverse(objective: Objective, S: FloatArray) -> Preconditioner:
     return PseudoInverse.of(S.astype(np.float64), 1.0, rounding)
 
 
-def _inverse(
-    objective: Objective, S: FloatArray, alpha: float, floor: float, spend: bool = False
-) -> Preconditioner:
+def _inverse(objective: Objective, S: FloatArray, alpha: float, floor: float, spend: bool = False) -> Preconditioner:
     """``(α S + diag(max(λ, floor · largest)))⁻¹``, the floor raised until the matrix is positive definite.
 
     The floor is for constant and dependent columns. It changes the way to the optimum, not the optimum: L-BFGS and
