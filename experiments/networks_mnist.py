@@ -41,7 +41,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "augment": "shift=1,affine=10:0.1:0.1,elastic=5:20",
         "refit_last_layer": "no",
         "val": 0.05,
-        "epochs": 90.0,
+        "epochs": 60.0,
         "schedule": "cosine",
         "weight_decay": 0.0,
     },

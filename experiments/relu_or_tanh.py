@@ -88,14 +88,19 @@ def epochs_needed(data: runs.Data, activation: str, start: str, rate: float, see
             if run.step % each == 0 and not diverged:
                 _, right = run.validate(X, y)
                 errors.append((run.step / run.batches.per_epoch, 1.0 - right / len(y)))
+    needed = crossing(errors)
+    seconds = round(time.perf_counter() - began, 1)
+    said = "diverged" if diverged else f"not in {cap:.3g} epochs" if needed is None else f"{needed:.2f} epochs"
+    about = f"{activation} {start}, rate {rate:.3g}, seed {seed}, {len(data.y)} images"
+    print(f"{about}: {said}, error {errors[-1][1]:.3f}, {seconds:.0f} s", file=sys.stderr, flush=True)
     return {
         "activation": activation,
         "initialisation": start,
         "rate": rate,
         "seed": seed,
-        "epochs": crossing(errors),
+        "epochs": needed,
         "diverged": diverged,
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": seconds,
         "errors": errors,
     }
 
