@@ -75,14 +75,16 @@ def report_data(class_names=("cat", "dog", "fox"), N=120, side=12, channels=3, s
     ]
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
     quality = calibration_error(confidence, right)
-    loss = Estimate(1.0, 0.9, 1.1, "bootstrap")
+    loss, mended = Estimate(1.0, 0.9, 1.1, "bootstrap"), Estimate(0.9, 0.8, 1.0, "bootstrap")
     doubts = tuple(Doubt(names[i], int(y[i]), int(p[i].argmax()), 0.1, 0.8, pixels[i]) for i in wrong[:20].tolist())
     sizes = (10, 20, 40, 80)
     answers = [rng.random((3 if n < 80 else 1, N)) < 0.9 - n**-0.5 for n in sizes]
     data = ReportData(
         suspects=Suspects(doubts, len(doubts), N, 7, Proportion(N - len(wrong), N), "Judged by folds."),
         unsure=doubts[:5],
-        calibration=Calibration(quality, loss, quality, loss, 1.25, "40 validation images"),
+        calibration=Calibration(
+            quality, loss, quality, Estimate(0.9, 0.8, 1.0, "bootstrap"), 1.25, "40 validation images"
+        ),
         abstaining=Abstaining(
             (0.25, 0.5, 0.75, 1.0),
             (0.0, 0.1, 0.2, 0.3),

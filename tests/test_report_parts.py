@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_a_temperature_from_validation_mends_scores_that_are_too_sure():
     assert abstaining.right.value >= abstaining.wanted > accuracy
     panel = coverage_panel(abstaining)
     assert panel is not None and panel.chosen_x is not None
+
+
+def test_a_temperature_that_the_model_holds_is_said_once():
+    test, val = side("test", 2000, 0, 2.0), side("val", 1500, 1, 2.0)
+    first = confidence_parts(test, held_out_of(val))["calibration"]
+    assert not first.already
+    within = dataclasses.replace(test, probabilities=softmax(test.scores, first.temperature))
+    again = confidence_parts(within, held_out_of(val))["calibration"]
+    assert again.already and again.temperature == first.temperature
+    assert [panel.title for panel in reliability_panels(again)] == ["As the model says it"]
 
 
 def test_without_validation_rows_there_is_no_temperature_and_no_threshold():

@@ -89,9 +89,9 @@ def learning_panel(curve: LearningCurve) -> Panel | None:
 
 
 def reliability_panels(found: Calibration) -> tuple[Panel, ...]:
-    """The reliability diagram before the temperature, and after it where there is one."""
+    """The reliability diagram before the temperature, and after it where there is one that changes something."""
     panels = [_reliability(found.before, "As the model says it", "calibration-before")]
-    if found.after is not None:
+    if found.after is not None and not found.already:
         panels.append(_reliability(found.after, f"After temperature {found.temperature:.2f}", "calibration-after"))
     return tuple(panels)
 

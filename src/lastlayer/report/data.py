@@ -160,6 +160,12 @@ class Calibration:
     temperature: float | None = None
     fitted_on: str = ""
 
+    @property
+    def already(self) -> bool:
+        """Whether the model's own probabilities hold that temperature: dividing changes nothing."""
+        after = self.loss_after
+        return after is not None and abs(after.value - self.loss_before.value) <= 1e-4 * abs(self.loss_before.value)
+
 
 @final
 @dataclass(frozen=True)
