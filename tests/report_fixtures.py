@@ -82,9 +82,7 @@ def report_data(class_names=("cat", "dog", "fox"), N=120, side=12, channels=3, s
     data = ReportData(
         suspects=Suspects(doubts, len(doubts), N, 7, Proportion(N - len(wrong), N), "Judged by folds."),
         unsure=doubts[:5],
-        calibration=Calibration(
-            quality, loss, quality, Estimate(0.9, 0.8, 1.0, "bootstrap"), 1.25, "40 validation images"
-        ),
+        calibration=Calibration(quality, loss, quality, mended, 1.25, "40 validation images"),
         abstaining=Abstaining(
             (0.25, 0.5, 0.75, 1.0),
             (0.0, 0.1, 0.2, 0.3),
