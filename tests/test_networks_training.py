@@ -180,6 +180,27 @@ def test_rates_are_multiplied_and_frozen_by_name() -> None:
             train_network(mlp(), X, y, None, change(once, **given))
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_decay_is_multiplied_by_name(optimiser: str) -> None:
+    X, y = planted(64)
+    once = change(
+        PLAN, epochs=0.5, optimiser=optimiser, momentum=0.9, nesterov=False, weight_decay=0.0, schedule="constant"
+    )
+    begin = Model(mlp(), CPU).begin(X, 0)
+    plain, whole, chosen = (
+        train_network(mlp(), X, y, None, plan).network.arrays
+        for plan in (once, change(once, weight_decay=2.0), change(once, weight_decay=0.2, decays="scores.*=10,*=0"))
+    )
+    # one step: the decay is a shift along the weights it begins with
+    np.testing.assert_array_equal(chosen["hidden.weight"], plain["hidden.weight"])
+    np.testing.assert_allclose(chosen["scores.weight"], whole["scores.weight"], rtol=1e-5, atol=1e-8)
+    shift = -once.rate * 2.0 * begin["scores.weight"]
+    np.testing.assert_allclose(chosen["scores.weight"] - plain["scores.weight"], shift, rtol=1e-3, atol=1e-7)
+    np.testing.assert_array_equal(chosen["scores.bias"], plain["scores.bias"])
+    with pytest.raises(InputError, match="no parameter is named 'last'"):
+        train_network(mlp(), X, y, None, change(once, decays="last=2"))
+
+
 def test_decay_spares_biases_unless_told() -> None:
     X, y = planted(64)
     once = change(PLAN, epochs=0.5, momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")

@@ -104,6 +104,7 @@ def test_schedules_that_mean_nothing_are_refused(text: str, words: str) -> None:
         ({"augmentation": "flop"}, "flop"),
         ({"rates": "bias"}, "NAME=FACTOR"),
         ({"rates": "*.bias=-1"}, "NAME=FACTOR"),
+        ({"decays": "scores"}, "decays: 'scores' is not of the form NAME=FACTOR"),
         ({"frozen": "a@0"}, "NAME@EPOCHS"),
         ({"frozen": "a@soon"}, "NAME@EPOCHS"),
         ({"seed": -1}, "seed"),

@@ -25,9 +25,12 @@ def multiplier(plan: TrainingPlan, name: str) -> float:
     return next((factor for pattern, factor in plan.multipliers() if fnmatch.fnmatchcase(name, pattern)), 1.0)
 
 
-def decays(plan: TrainingPlan, axes: int) -> bool:
-    """Whether weight decay acts on an array with so many axes."""
-    return plan.weight_decay > 0 and (plan.decay_all or axes >= 2)
+def decay_of(plan: TrainingPlan, name: str, axes: int) -> float:
+    """The decay of the parameter `name`, an array with so many axes."""
+    if not (plan.decay_all or axes >= 2):
+        return 0.0
+    found = (factor for pattern, factor in plan.decay_multipliers() if fnmatch.fnmatchcase(name, pattern))
+    return plan.weight_decay * next(found, 1.0)
 
 
 def trained_names(plan: TrainingPlan, names: list[str]) -> list[str]:
@@ -38,7 +41,7 @@ def trained_names(plan: TrainingPlan, names: list[str]) -> list[str]:
     InputError
         When a pattern names nothing, or nothing is left.
     """
-    for pattern, _ in (*plan.multipliers(), *plan.freezes()):
+    for pattern, _ in (*plan.multipliers(), *plan.decay_multipliers(), *plan.freezes()):
         if not fnmatch.filter(names, pattern):
             raise InputError(f"no parameter is named {pattern!r}", f"There are {', '.join(names)}")
     left = [name for name in names if multiplier(plan, name) > 0]
@@ -83,7 +86,7 @@ class Optimiser:
         self.matrices = dict(matrices or {}) if plan.optimiser == "muon" else {}
         groups: dict[tuple[float, float], _Group] = {}
         for name, tensor in self.parameters.items():
-            key = multiplier(plan, name), plan.weight_decay if decays(plan, tensor.ndim) else 0.0
+            key = multiplier(plan, name), decay_of(plan, name, tensor.ndim)
             groups.setdefault(key, _Group(*key)).names.append(name)
         self.groups = list(groups.values())
         slots = SLOTS[plan.optimiser] if plan.optimiser == "adam" or plan.momentum else ()

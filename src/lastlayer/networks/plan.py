@@ -54,6 +54,8 @@ class TrainingPlan:
         Epochs of climbing to the first rate.
     rates : str
         Multipliers of the rate by parameter name, the first match counts: ``"*norm*.bias=64,*.bias=2"``.
+    decays : str
+        Multipliers of the decay in the same form, for arrays that it acts on: ``"scores.weight=250"``.
     frozen : str
         Names of parameters that stay as they begin, ``"conv1.*"``, or from some epoch on: ``"whiten.bias@3"``.
     clip : float
@@ -97,6 +99,7 @@ class TrainingPlan:
     schedule: str = "cosine"
     warm_up: float = 0.0
     rates: str = ""
+    decays: str = ""
     frozen: str = ""
     clip: float = 0.0
     loss: str = "cross_entropy"
@@ -128,6 +131,7 @@ class TrainingPlan:
         parse_schedule(self.schedule)
         parse_augmentation(self.augmentation)
         self.multipliers()
+        self.decay_multipliers()
         self.freezes()
 
     def _check_pairs(self) -> None:
@@ -157,7 +161,7 @@ class TrainingPlan:
         values = dict(given)
         optimiser = values.get("optimiser", self.optimiser)
         if optimiser != self.optimiser:
-            values = {"rates": "", **OPTIMISER_VALUES.get(optimiser, {}), **values}
+            values = {"rates": "", "decays": "", **OPTIMISER_VALUES.get(optimiser, {}), **values}
         ahead = values.get("nesterov", self.nesterov) and optimiser != "adam"
         values["nesterov"] = bool(ahead and values.get("momentum", self.momentum) > 0)
         return dataclasses.replace(self, **values)
@@ -169,10 +173,15 @@ class TrainingPlan:
         (('first.*', 0.0), ('*.bias', 2.0))
         """
         found = [(pattern, 0.0) for pattern, epochs in self.freezes() if epochs == 0]
-        for part in self.rates.split(","):
-            if part.strip():
-                found.append(_multiplier(part))
-        return tuple(found)
+        return (*found, *_multipliers("rates", self.rates))
+
+    def decay_multipliers(self) -> tuple[tuple[str, float], ...]:
+        """Patterns of parameter names with what the decay of each is multiplied by.
+
+        >>> TrainingPlan(decays="scores.weight=250").decay_multipliers()
+        (('scores.weight', 250.0),)
+        """
+        return _multipliers("decays", self.decays)
 
     def freezes(self) -> tuple[tuple[str, float], ...]:
         """Patterns of parameter names with the epochs after which they stay as they are; 0 is from the beginning.
@@ -248,11 +257,15 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _multiplier(part: str) -> tuple[str, float]:
+def _multipliers(name: str, text: str) -> tuple[tuple[str, float], ...]:
+    return tuple(_multiplier(name, part) for part in text.split(",") if part.strip())
+
+
+def _multiplier(name: str, part: str) -> tuple[str, float]:
     pattern, equals, value = (word.strip() for word in part.partition("="))
     factor = _number(value)
     if not (equals and pattern and math.isfinite(factor) and factor >= 0):
-        raise InputError(f"rates: {part.strip()!r} is not of the form NAME=FACTOR", 'Write rates="*.bias=2"')
+        raise InputError(f"{name}: {part.strip()!r} is not of the form NAME=FACTOR", f'Write {name}="*.bias=2"')
     return pattern, factor
 
 
