@@ -129,6 +129,18 @@ def _prefetch(builder: Any, pointer: Any) -> None:
     builder.call(fetch, [builder.bitcast(pointer, _BYTE.as_pointer()), read, second_level, data])
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def ask_for(_context: Any, A: Any, row: Any, column: Any) -> Any:
+    """For compiled code: ask for the cache line of one number of a matrix; nothing else is changed by it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        A, row, column = arguments
+        _prefetch(builder, _Matrix(context, builder, signature.args[0], A).at(row, column))
+        return context.get_dummy_value()
+
+    return types.void(A, types.intp, types.intp), generate
+
+
 class _Matrix:
     """A two-dimensional array of the compiled code: where its numbers are."""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lastlayer._compiled import compiled
 from lastlayer.linear.kernels import add_gradient, add_scores
-from lastlayer.linear.tiles import WIDE
+from lastlayer.linear.tiles import WIDE, ask_for
 from lastlayer.losses.kernels import bend, differentiate, trace
 
 CACHE, CACHE_WIDE = 200_000, 2**18
@@ -20,6 +20,8 @@ FLUSH = 512
 """Rows whose gradient is summed in float32 before it is added to the float64 sum."""
 LONG_FLUSH, LARGE = 4096, 2**16
 """The same for gradients of so many numbers and more: adding them up costs more than it does for small ones."""
+LINE = 16
+"""Numbers of a cache line."""
 FEW = 48
 """Most classes that are few."""
 NARROW = 2**20 if WIDE else FEW
@@ -58,6 +60,8 @@ def line_block(
                     s[i] += pending * c[i]
             for i in range(n):
                 v[i] = added[k]
+        if K <= FEW and stop < n_rows:
+            _ask_for_scores(S, C, here + n, min(n, n_rows - stop))
         if len(numbers):
             _pick(X, numbers[start:stop], picked)
             add_scores(picked[:n], W, V)
@@ -216,6 +220,15 @@ def _advance(S: Any, C: Any, here: Any, n: Any, pending: Any, Z: Any) -> None:
                 s[i] += pending * c[i]
         for i in range(n):
             z[i] = s[i]
+
+
+@compiled
+def _ask_for_scores(S: Any, C: Any, here: Any, n: Any) -> None:
+    """Ask for the scores and changes that are used next: of few classes they lie in short stretches, far apart."""
+    for k in range(S.shape[0]):
+        for i in range(here, here + n, LINE):
+            ask_for(S, k, i)
+            ask_for(C, k, i)
 
 
 @compiled
