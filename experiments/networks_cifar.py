@@ -23,7 +23,7 @@ import networks_mnist
 
 ROWS: dict[str, dict[str, Any]] = {
     "quick": {"phi": "cuda-convnet:quick"},
-    "18pct": {"phi": "cuda-convnet:18pct"},
+    "18pct": {"phi": "cuda-convnet:18pct", "precision": "bfloat16"},
     "convnet": {"phi": "convnet", "epochs": 6.6, "views": "flip", "val": 0.05},
     "convnet-60": {
         "phi": "convnet:widths=64-256-256",
