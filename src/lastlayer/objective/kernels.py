@@ -74,12 +74,7 @@ def line_block(
                 z[i] = s[i] + v[i]
         differentiate(code, Z, V, y[here : here + n], w[here : here + n], n, work, sums)
         if want:
-            since += n
-            if len(numbers):
-                _backward(picked[:n], Z, part, 0, G)
-            else:
-                _backward(X[start:stop], Z, part, n if stop + n <= n_rows else 0, G)
-            since = _flush(part, since, stop == n_rows, G)
+            since = _backward(X, picked, start, stop, n_rows, Z, part, since, G)
 
 
 @compiled
@@ -97,13 +92,9 @@ def gradient_block(
         n, here = stop - start, first + start
         _advance(S, C, here, n, pending, Z)
         differentiate(code, Z, V, y[here : here + n], w[here : here + n], n, work, sums)
-        since += n
         if len(numbers):
             _pick(X, numbers[start:stop], picked)
-            _backward(picked[:n], Z, part, 0, G)
-        else:
-            _backward(X[start:stop], Z, part, n if stop + n <= n_rows else 0, G)
-        since = _flush(part, since, stop == n_rows, G)
+        since = _backward(X, picked, start, stop, n_rows, Z, part, since, G)
 
 
 @compiled
@@ -156,12 +147,7 @@ def hessian_block(
         else:
             add_scores(X[start:stop], W, V)
         bend(code, Z, V, y[here : here + n], w[here : here + n], n, work)
-        since += n
-        if len(numbers):
-            _backward(picked[:n], V, part, 0, G)
-        else:
-            _backward(X[start:stop], V, part, n if stop + n <= n_rows else 0, G)
-        since = _flush(part, since, stop == n_rows, G)
+        since = _backward(X, picked, start, stop, n_rows, V, part, since, G)
 
 
 @compiled
@@ -253,11 +239,22 @@ def _pick(X: Any, numbers: Any, out: Any) -> None:
 
 
 @compiled
-def _backward(X: Any, P: Any, part: Any, ahead: Any, G: Any) -> None:
-    """Add the gradient of rows X to the float32 sum, and the bias's to G.
+def _backward(X: Any, picked: Any, start: Any, stop: Any, n_rows: Any, P: Any, part: Any, since: Any, G: Any) -> Any:
+    """Add the gradient of the rows `start` … `stop` of X, or of those `picked`; rows since the sum was emptied into G.
 
-    Meanwhile the rows `ahead` further on are asked for, as many: they are used next.
+    Meanwhile the rows after them are asked for, as many: they are used next.
     """
+    n = stop - start
+    if len(picked):
+        _add_back(picked[:n], P, part, 0, G)
+    else:
+        _add_back(X[start:stop], P, part, n if stop + n <= n_rows else 0, G)
+    return _flush(part, since + n, stop == n_rows, G)
+
+
+@compiled
+def _add_back(X: Any, P: Any, part: Any, ahead: Any, G: Any) -> None:
+    """Add the gradient of rows X to the float32 sum, and the bias's to G."""
     K, D = part.shape
     add_gradient(X, P, part, ahead)
     for k in range(K):
