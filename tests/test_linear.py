@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from lastlayer._arrays import InputError
 from lastlayer.linear import Rows, parallel, scores, single_blas_thread, tree_sum
 from lastlayer.linear.inverse import inverse_factor
-from lastlayer.linear.rows import LEAF_ROWS
+from lastlayer.linear.rows import LARGE_PART, LEAF_ROWS
 
 
 def blas_threads() -> list[int]:
@@ -83,6 +84,33 @@ def test_subtrees_as_tasks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> Non
 
     expected = tree_sum([term(i, min(i + 8, 1000)) for i in range(0, 1000, 8)])
     np.testing.assert_array_equal(rows.sum_over(term, 8), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_few_large_terms_are_alive_at_a_time(threads: int) -> None:
+    """Two of a thread, and the sums of subtrees of four; and they change no bit."""
+    alive = most = 0
+    lock = threading.Lock()
+    rng = np.random.default_rng(0)
+    terms = rng.standard_normal((64, LARGE_PART))
+
+    def gone() -> None:
+        nonlocal alive
+        with lock:
+            alive -= 1
+
+    def term(start: int, _: int) -> np.ndarray:
+        nonlocal alive, most
+        made = terms[start // 8].copy()
+        weakref.finalize(made, gone)
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        return made
+
+    found = Rows(np.zeros((512, 1)), threads=threads).sum_over(term, 8, size=LARGE_PART)
+    np.testing.assert_array_equal(found, tree_sum(list(terms)))
+    assert most <= (16 + threads if threads <= 8 else 64)
 
 
 def test_rows_of_any_type_and_order_give_the_same_blocks() -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lastlayer.linear.kernels import add_gradient, add_scores
+from lastlayer._arrays import aligned_empty
+from lastlayer.linear.kernels import add_gradient, add_scores, aligned, columns_at_a_time
 
-COLUMNS = (1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 784)
+COLUMNS = (1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 784, 1024, 1030, 1600)
 CLASSES = (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 13, 20, 23, 100)
 ROWS = (1, 3, 4, 5, 8, 17)
 
@@ -82,6 +83,50 @@ def test_a_row_has_the_same_scores_wherever_it_stands() -> None:
             part = np.zeros((13, n), np.float32)
             add_scores(X[first : first + n], W, part)
             np.testing.assert_array_equal(part, found[:, first : first + n])
+
+
+@pytest.mark.parametrize("K", [13, 200])
+def test_a_row_has_the_same_scores_among_other_classes(K: int) -> None:
+    """Few classes' weights stay in the first-level cache, many come by in tiles: one sum all the same."""
+    rng = np.random.default_rng(2)
+    X, W = numbers(rng, 64, 500), numbers(rng, K, 500)
+    found, five = np.zeros((K, 64), np.float32), np.zeros((5, 64), np.float32)
+    add_scores(X, W, found)
+    add_scores(X, W[:5].copy(), five)
+    np.testing.assert_array_equal(found[:5], five)
+
+
+def test_parts_of_the_columns_cover_them() -> None:
+    for D in (1, 16, 1023, 1024, 1025, 1040, 1536, 1537, 2604, 3072, 20_000):
+        width = columns_at_a_time(D)
+        assert 0 < width <= 1024
+        assert width == D or width % 16 == 0
+        parts = -(-D // width)
+        assert (parts - 1) * width < D
+        assert width * parts - D < 16 * parts  # equal shares
+
+
+def test_a_sum_may_have_rows_further_apart() -> None:
+    rng = np.random.default_rng(3)
+    X, P = numbers(rng, 40, 70), numbers(rng, 12, 40)
+    plain, apart = np.zeros((12, 70), np.float32), np.full((12, 80), 7, np.float32)
+    apart[:, :70] = 0
+    add_gradient(X, P, plain, 0)
+    add_gradient(X, P, apart, 0)
+    np.testing.assert_array_equal(apart[:, :70], plain)
+    np.testing.assert_array_equal(apart[:, 70:], 7)
+
+
+def test_aligned_room_begins_a_cache_line() -> None:
+    for shape in ((1, 1), (10, 784), (7, 33)):
+        for dtype in (np.float32, np.float64):
+            room = aligned_empty(shape, dtype)
+            assert room.shape == shape
+            assert room.dtype == dtype
+            assert room.flags.c_contiguous
+            assert room.ctypes.data % 64 == 0
+        assert aligned(*shape).ctypes.data % 64 == 0
+        assert not aligned(*shape).any()
 
 
 def test_asking_for_the_next_rows_changes_nothing() -> None:

@@ -10,6 +10,7 @@ Images are uint8 (N, H, W, C), RGB, channels last. Features Z are float32 (N, D)
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,14 @@ IntArray = npt.NDArray[np.integer[Any]]
 Int32 = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Room for an array that begins with a cache line of 64 bytes: vectors that lie in two lines take two loads."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + 64, np.uint8)
+    first = -room.ctypes.data % 64
+    return room[first : first + size].view(dtype).reshape(shape)
 
 
 def first_not_finite(X: Array) -> tuple[int, ...] | None:

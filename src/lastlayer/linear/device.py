@@ -182,8 +182,11 @@ class DeviceRows:
         step = n_rows or min(LEAF_ROWS[self.Z.device.type], most)
         return [(start, min(start + step, len(self))) for start in range(0, len(self), step)]
 
-    def sum_over(self, term: Callable[[int, int], Any]) -> Float64:
-        """``Σ term(first row, last row)`` over leaves, added in float64 on the device, then copied to the host."""
+    def sum_over(self, term: Callable[[int, int], Any], *, size: int = 0) -> Float64:
+        """``Σ term(first row, last row)`` over leaves, added in float64 on the device, then copied to the host.
+
+        One term is alive beside the sum, of whatever `size`.
+        """
         with exact_products(self.Z):
             (start, stop), *others = self.leaves()
             total = term(start, stop).double()

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lastlayer._compiled import compiled
 from lastlayer.linear.tiles import COLUMNS, GRADIENT_CLASSES, ROWS, SCORE_CLASSES, gradient_tile, score_tile
 
-RESIDENT = 6144
-"""Numbers of rows (24 kB) that stay in the first-level cache while the weights of all classes come by."""
+LINE = 16
+"""Numbers of a cache line."""
+WIDEST, WIDTH = 1024, 768
+"""Most columns that are taken at a time, and how many at most where there are more: the weights of a tile, or of ten
+classes, stay in the first-level cache for so many."""
+RESIDENT = 2**13
+"""Numbers of weights (32 kB) that stay in the first-level cache while all rows of a block come by."""
 
 _MANY, _TWO, _ONE = (score_tile(ROWS, classes) for classes in (SCORE_CLASSES[0], 2, 1))
 _SINGLE = score_tile(1, 1)
@@ -23,31 +30,55 @@ _WIDEST, _MOST = SCORE_CLASSES[0], GRADIENT_CLASSES[0]
 
 @compiled
 def add_scores(X: Any, W: Any, out: Any) -> None:
-    """``out[k, i] += xᵢ · wₖ`` for X (n, D), W (K, D), out (K, at least n), all float32 and row-major."""
-    n, K = X.shape[0], W.shape[0]
-    whole, some = n - n % ROWS, max(1, RESIDENT // (X.shape[1] * ROWS)) * ROWS
-    for i in range(0, whole, some):
-        _scores_of(X, W, out, i, min(i + some, whole), K)
+    """``out[k, i] += xᵢ · wₖ`` for X (n, D), W (K, D), out (K, at least n), all float32 and row-major.
+
+    Either the weights of all classes stay in the first-level cache and a few rows come by at a time, or the weights of
+    a tile stay there while all rows come by.
+    """
+    n, D, K = X.shape[0], X.shape[1], W.shape[0]
+    width, whole = columns_at_a_time(D), n - n % ROWS
+    some = ROWS if K * width <= RESIDENT else max(whole, ROWS)
+    for d in range(0, D, width):
+        for i in range(0, whole, some):
+            _scores_of(X, W, out, i, min(i + some, whole), d, min(d + width, D))
     for i in range(whole, n):
         for k in range(K):
-            _SINGLE(X, i, W, k, out)
+            for d in range(0, D, width):
+                _SINGLE(X, i, W, k, out, d, min(d + width, D))
 
 
 @compiled
-def _scores_of(X: Any, W: Any, out: Any, first: Any, last: Any, K: Any) -> None:
-    """Scores of the rows `first` … `last`, a multiple of `ROWS`."""
-    k = 0
+def aligned(rows: Any, columns: Any) -> Any:
+    """Zeros that begin with a cache line: vectors that lie in two lines take two loads."""
+    room = np.zeros(rows * columns + LINE, np.float32)
+    first = -(room.ctypes.data // 4) % LINE
+    return room[first : first + rows * columns].reshape(rows, columns)
+
+
+@compiled
+def columns_at_a_time(D: Any) -> Any:
+    """All columns, or equal shares of them, in whole cache lines. It decides bits, so D alone decides it."""
+    if D <= WIDEST:
+        return max(D, 1)
+    parts = (D + WIDTH - 1) // WIDTH
+    return ((D + parts - 1) // parts + 15) // 16 * 16
+
+
+@compiled
+def _scores_of(X: Any, W: Any, out: Any, i0: Any, i1: Any, d0: Any, d1: Any) -> None:
+    """The part of the columns d0 … d1 in the scores of rows i0 … i1, a multiple of `ROWS`."""
+    k, K = 0, W.shape[0]
     while k + _WIDEST <= K:
-        for i in range(first, last, ROWS):
-            _MANY(X, i, W, k, out)
+        for i in range(i0, i1, ROWS):
+            _MANY(X, i, W, k, out, d0, d1)
         k += _WIDEST
     while k + 2 <= K:
-        for i in range(first, last, ROWS):
-            _TWO(X, i, W, k, out)
+        for i in range(i0, i1, ROWS):
+            _TWO(X, i, W, k, out, d0, d1)
         k += 2
     if k < K:
-        for i in range(first, last, ROWS):
-            _ONE(X, i, W, k, out)
+        for i in range(i0, i1, ROWS):
+            _ONE(X, i, W, k, out, d0, d1)
 
 
 @compiled

@@ -168,13 +168,17 @@ class Rows:
         n_rows = leaf_rows(n) if n_rows is None else n_rows
         return [(start, min(start + n_rows, n)) for start in range(0, n, n_rows)]
 
-    def sum_over(self, term: Callable[[int, int], Float64], n_rows: int | None = None) -> Float64:
-        """``Σ term(first row, last row)`` over leaves, added in the fixed order in float64."""
+    def sum_over(self, term: Callable[[int, int], Float64], n_rows: int | None = None, *, size: int = 0) -> Float64:
+        """``Σ term(first row, last row)`` over leaves, added in the fixed order in float64.
+
+        Terms are new arrays, and may be added to; `size` says about how many numbers they have.
+        """
         leaves = self.leaves(n_rows)
-        # A task is a complete subtree where there are many leaves, so that few results are alive at a time.
-        size = ARITY if len(leaves) >= 8 * ARITY * self.threads else 1
-        tasks = [leaves[i : i + size] for i in range(0, len(leaves), size)]
-        parts = parallel(lambda task: tree_sum([term(*leaf) for leaf in task]), tasks, self.threads)
+        # A task is a complete subtree where there are many leaves or terms are large, so that few are alive at a time.
+        enough = (2 if size >= LARGE_PART else 8) * ARITY * self.threads
+        count = ARITY if len(leaves) >= enough else 1
+        tasks = [leaves[i : i + count] for i in range(0, len(leaves), count)]
+        parts = parallel(lambda task: tree_of(lambda i: term(*task[i]), len(task)), tasks, self.threads)
         if parts[0].ndim != 1 or parts[0].size < LARGE_PART:
             return tree_sum(parts)
         spans = [slice(i, i + LARGE_PART) for i in range(0, parts[0].size, LARGE_PART)]

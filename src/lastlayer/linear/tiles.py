@@ -156,11 +156,14 @@ class _Matrix:
 
 
 def score_tile(rows: int, classes: int) -> Any:
-    """For compiled code: ``out[k + c, i + r] += W[k + c] · X[i + r]`` for c < classes, r < rows; rows is 1 or 4."""
+    """For compiled code: ``out[k + c, i + r] += W[k + c] · X[i + r]`` for c < classes, r < rows; rows is 1 or 4.
+
+    Only the columns `first` … `last` count.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         X, W, out = (_Matrix(context, builder, signature.args[n], arguments[n]) for n in (0, 2, 4))
-        i, k = arguments[1], arguments[3]
+        i, k, first, last = arguments[1], arguments[3], arguments[5], arguments[6]
         x = [X.at(builder.add(i, _int(r)), _int(0)) for r in range(rows)]
         w = [W.at(builder.add(k, _int(c)), _int(0)) for c in range(classes)]
         sums = [[cgutils.alloca_once_value(builder, _NOTHING) for _ in x] for _ in w]
@@ -172,12 +175,14 @@ def score_tile(rows: int, classes: int) -> Any:
                 for u, total in zip(loaded, row):
                     builder.store(_multiply_add(builder, u, value, builder.load(total)), total)
 
-        whole, rest = builder.udiv(X.columns, _int(LANES)), builder.urem(X.columns, _int(LANES))
+        width = builder.sub(last, first)
+        whole, rest = builder.udiv(width, _int(LANES)), builder.urem(width, _int(LANES))
         with cgutils.for_range(builder, whole) as loop:
-            start = builder.mul(loop.index, _int(LANES))
+            start = builder.add(first, builder.mul(loop.index, _int(LANES)))
             step(lambda p: _load(builder, builder.gep(p, [start])))
         with builder.if_then(builder.icmp_unsigned("!=", rest, _int(0))):
-            mask, start = _first_lanes(builder, rest), builder.mul(whole, _int(LANES))
+            mask = _first_lanes(builder, rest)
+            start = builder.add(first, builder.mul(whole, _int(LANES)))
             step(lambda p: _masked_load(builder, builder.gep(p, [start]), mask))
         for c, row in enumerate(sums):
             loaded = [builder.load(total) for total in row]
@@ -191,8 +196,8 @@ def score_tile(rows: int, classes: int) -> Any:
         return context.get_dummy_value()
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(_context: Any, X: Any, i: Any, W: Any, k: Any, out: Any) -> Any:
-        return types.void(X, types.intp, W, types.intp, out), generate
+    def tile(_context: Any, X: Any, i: Any, W: Any, k: Any, out: Any, first: Any, last: Any) -> Any:
+        return types.void(X, types.intp, W, types.intp, out, types.intp, types.intp), generate
 
     return tile
 

@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from lastlayer._arrays import FloatArray, aligned_empty
 from lastlayer._compiled import compiled
-from lastlayer.linear.kernels import add_gradient, add_scores
+from lastlayer.linear.kernels import LINE, add_gradient, add_scores, aligned
 from lastlayer.linear.tiles import WIDE, ask_for
 from lastlayer.losses.kernels import bend, differentiate, trace
 
-CACHE, CACHE_WIDE = 200_000, 2**18
-"""Bytes of rows that stay in a core's second-level cache beside the weights and their gradient; for many classes, which
-come here where registers are wide, that cache is a megabyte at least."""
-MICRO, MICRO_WIDE = 64, 128
+CACHE = 300_000 if WIDE else 200_000
+"""Bytes of rows that stay in a core's second-level cache beside the weights and their gradient."""
+CACHE_MANY = 2**21
+"""The same for many classes, whose weights and gradient fill that cache in any case: rows come from the next one."""
+MICRO, MICRO_MANY = 64, 128
 """Most rows at a time: a gradient of many classes is large, and is to be loaded and stored seldom."""
 FLUSH = 512
 """Rows whose gradient is summed in float32 before it is added to the float64 sum."""
 LONG_FLUSH, LARGE = 4096, 2**16
 """The same for gradients of so many numbers and more: adding them up costs more than it does for small ones."""
-LINE = 16
-"""Numbers of a cache line."""
 FEW = 48
 """Most classes that are few."""
 NARROW = 2**20 if WIDE else FEW
@@ -32,23 +32,29 @@ the copies of scores that BLAS needs."""
 def rows_at_a_time(n_features: int, n_classes: int) -> int:
     """How many rows the loops take at a time, a multiple of 8."""
     many = n_classes > FEW
-    cache, most = (CACHE_WIDE, MICRO_WIDE) if many else (CACHE, MICRO)
+    cache, most = (CACHE_MANY, MICRO_MANY) if many else (CACHE, MICRO)
     return max(8, min(most, cache // (4 * n_features) // 8 * 8))
+
+
+def room_for(K: int, D: int, micro: int) -> FloatArray:
+    """Room for the loops of one thread, which they use again and again: new memory costs more than a few of them."""
+    size = 2 * _whole_lines(K * micro) + _whole_lines(7 * micro) + K * _stride(D)
+    return aligned_empty((size,), np.float32)
 
 
 @compiled
 def line_block(
     X: Any, numbers: Any, W: Any, added: Any, y: Any, w: Any, S: Any, C: Any, first: Any, pending: Any, code: Any,
-    want: Any, micro: Any, G: Any, sums: Any,
+    want: Any, micro: Any, room: Any, G: Any, sums: Any,
 ) -> None:  # fmt: skip
     """The line's first trial for the rows `first` … of S and C (K, N), whose features are X (n, D).
 
     ``S += pending · C; C = W X + added``; value, slope and curvature at ``S + C`` into `sums`; with `want` the gradient
     there into G (K, D + 1), float64, the bias last. Where there are `numbers` (n,), the rows are those of X with them.
+    `room` is the thread's own, of `room_for`.
     """
     K, D = W.shape
-    Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
-    work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
+    Z, V, work, part = _divide(room, K, D, micro)
     picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
@@ -79,13 +85,12 @@ def line_block(
 
 @compiled
 def gradient_block(
-    X: Any, numbers: Any, y: Any, w: Any, S: Any, C: Any, first: Any, pending: Any, code: Any, micro: Any, G: Any,
-    sums: Any,
+    X: Any, numbers: Any, y: Any, w: Any, S: Any, C: Any, first: Any, pending: Any, code: Any, micro: Any, room: Any,
+    G: Any, sums: Any,
 ) -> None:  # fmt: skip
     """``S += pending · C``, then the value (into `sums`) and the gradient (into G) at S; rows as in `line_block`."""
     K, D = S.shape[0], X.shape[1]
-    Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
-    work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
+    Z, V, work, part = _divide(room, K, D, micro)
     picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
@@ -126,12 +131,12 @@ def loss_block(
 
 @compiled
 def hessian_block(
-    X: Any, numbers: Any, W: Any, added: Any, y: Any, w: Any, S: Any, first: Any, code: Any, micro: Any, G: Any
-) -> None:
+    X: Any, numbers: Any, W: Any, added: Any, y: Any, w: Any, S: Any, first: Any, code: Any, micro: Any, room: Any,
+    G: Any,
+) -> None:  # fmt: skip
     """Add the Hessian at S times the direction (W, added) to G (K, D + 1), for rows as in `line_block`, read once."""
     K, D = W.shape
-    Z, V = np.zeros((K, micro), np.float32), np.zeros((K, micro), np.float32)
-    work, part = np.empty((7, micro), np.float32), np.zeros((K, D), np.float32)
+    Z, V, work, part = _divide(room, K, D, micro)
     picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
@@ -226,7 +231,34 @@ def _count(X: Any, numbers: Any) -> Any:
 @compiled
 def _room(numbers: Any, micro: Any, D: Any) -> Any:
     """Room for the rows that are picked at a time; none where none are."""
-    return np.empty((micro if len(numbers) else 0, D), np.float32)
+    return aligned(micro if len(numbers) else 0, D)
+
+
+@compiled
+def _divide(room: Any, K: Any, D: Any, micro: Any) -> Any:
+    """Scores and changes (K, micro), a work space and a sum of zeros (K, at least D), each beginning a cache line."""
+    stride, at = _stride(D), _whole_lines(K * micro)
+    Z, V = room[: K * micro].reshape(K, micro), room[at : at + K * micro].reshape(K, micro)
+    at *= 2
+    work = room[at : at + 7 * micro].reshape(7, micro)
+    at += _whole_lines(7 * micro)
+    part = room[at : at + K * stride].reshape(K, stride)
+    part[:] = 0
+    return Z, V, work, part
+
+
+@compiled
+def _stride(D: Any) -> Any:
+    """From class to class in the sum: an odd number of cache lines.
+
+    The same columns of many classes are used together; a power of two apart they would want the same places of a cache.
+    """
+    return (_whole_lines(D) // LINE | 1) * LINE
+
+
+@compiled
+def _whole_lines(count: Any) -> Any:
+    return (count + LINE - 1) // LINE * LINE
 
 
 @compiled
@@ -255,7 +287,7 @@ def _backward(X: Any, picked: Any, start: Any, stop: Any, n_rows: Any, P: Any, p
 @compiled
 def _add_back(X: Any, P: Any, part: Any, ahead: Any, G: Any) -> None:
     """Add the gradient of rows X to the float32 sum, and the bias's to G."""
-    K, D = part.shape
+    K, D = len(part), X.shape[1]
     add_gradient(X, P, part, ahead)
     for k in range(K):
         p, total = P[k], 0.0
@@ -267,7 +299,7 @@ def _add_back(X: Any, P: Any, part: Any, ahead: Any, G: Any) -> None:
 @compiled
 def _flush(part: Any, since: Any, last: Any, G: Any) -> Any:
     """Empty the float32 sum of `since` rows into G when there are enough of them; rows since then."""
-    K, D = part.shape
+    K, D = len(part), G.shape[1] - 1
     if since < (FLUSH if K * D < LARGE else LONG_FLUSH) and not last:
         return since
     for k in range(K):

@@ -89,7 +89,7 @@ class ObjectivePoint(SampledPoint):
         problem, scores = self.problem, self.scores
         right, added = problem.factors(direction)
         rows = problem.examples.rows
-        total = rows.sum_over(lambda a, b: problem.terms.hessian((a, b), right, added, scores))
+        total = rows.sum_over(lambda a, b: problem.terms.hessian((a, b), right, added, scores), size=self._params.size)
         problem.count(2)
         product = problem.finish(total.reshape(problem.examples.n_outputs, -1))
         product[:-1] += problem.penalty.gradient(direction[:-1])
@@ -126,7 +126,9 @@ class ObjectivePoint(SampledPoint):
             scores, pending = self.take_scores()
             step, change = (0.0, None) if pending is None else pending
             rows = problem.examples.rows
-            total = rows.sum_over(lambda a, b: problem.terms.gradient((a, b), scores, change, step))
+            total = rows.sum_over(
+                lambda a, b: problem.terms.gradient((a, b), scores, change, step), size=self._params.size
+            )
             problem.count(1)
             self._data = problem.means(total)
             problem.see(self._params, self._data[1])
@@ -147,7 +149,8 @@ class ObjectiveLine(Line):
         right, added = problem.factors(direction)
         ahead = begin.whole_step
         sums = problem.examples.rows.sum_over(
-            lambda a, b: problem.terms.line((a, b), right, added, self.scores, self.change, step, ahead)
+            lambda a, b: problem.terms.line((a, b), right, added, self.scores, self.change, step, ahead),
+            size=direction.size,
         )
         problem.count(1 + ahead)
         self._at_one = self._finish(1.0, sums[:N_SUMS])

@@ -11,7 +11,7 @@ from typing import final
 
 import numpy as np
 
-from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray
+from lastlayer._arrays import Array, Float64, FloatArray, InputError, IntArray, aligned_empty
 from lastlayer._threads import parallel
 from lastlayer.linear.device import is_tensor
 from lastlayer.linear.examples import Examples, prepare
@@ -229,7 +229,9 @@ class Objective(RowProblem):
         """
         dtype = self.examples.rows.dtype
         added = params[-1] - self.examples.centre @ params[:-1]
-        return np.asfortranarray(params[:-1], dtype=dtype), added.astype(dtype)
+        W = aligned_empty((params.shape[1], len(params) - 1), dtype)
+        W[...] = params[:-1].T
+        return W.T, added.astype(dtype)
 
     def count(self, products: int) -> None:
         """Half a pass more for each product with all rows."""

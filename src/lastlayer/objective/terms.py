@@ -6,9 +6,10 @@ added to the scores is *pending*: it is added when the rows are next in the cach
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -170,6 +171,7 @@ class CompiledTerms(Terms):
     weights: FloatArray
     micro: int
     kernels: Any
+    own: threading.local = field(default_factory=threading.local)
 
     @classmethod
     def of(cls, examples: Examples, code: int) -> CompiledTerms:
@@ -209,7 +211,7 @@ class CompiledTerms(Terms):
             if self.narrow:
                 kernels.line_block(
                     X, numbers, W, added, self.labels, self.weights, S, C, a, step, self.code, gradient, self.micro,
-                    G, sums,
+                    self._room(), G, sums,
                 )  # fmt: skip
                 continue
             kernels.new_change(S, C, W @ X.T, added, a, step)
@@ -234,7 +236,7 @@ class CompiledTerms(Terms):
             if self.narrow:
                 kernels.gradient_block(
                     X, numbers, self.labels, self.weights, S, change, a, np.float32(pending), self.code, self.micro,
-                    G, sums,
+                    self._room(), G, sums,
                 )  # fmt: skip
                 continue
             P = np.empty((len(S), len(X)), np.float32)
@@ -250,7 +252,9 @@ class CompiledTerms(Terms):
         G = np.zeros((len(S), ex.rows.n_features + 1))
         for a, X, numbers in self._source(leaf):
             if self.narrow:
-                kernels.hessian_block(X, numbers, W, added, self.labels, self.weights, S, a, self.code, self.micro, G)
+                kernels.hessian_block(
+                    X, numbers, W, added, self.labels, self.weights, S, a, self.code, self.micro, self._room(), G
+                )  # fmt: skip
                 continue
             P = W @ X.T + added[:, None]
             kernels.bend_block(self.labels, self.weights, S, P, a, self.code, self.elementwise)
@@ -273,6 +277,14 @@ class CompiledTerms(Terms):
             return
         for a, b in rows.pieces(first, last):
             yield a, _read_only(np.ascontiguousarray(rows.block(a, b))), _read_only(NO_NUMBERS)
+
+    def _room(self) -> FloatArray:
+        """Room of this thread for the compiled loops, kept as long as the terms are."""
+        room: FloatArray | None = getattr(self.own, "room", None)
+        if room is None:
+            ex = self.examples
+            room = self.own.room = self.kernels.room_for(ex.n_outputs, ex.rows.n_features, self.micro)
+        return room
 
     def _empty_part(self, gradient: bool = True) -> tuple[Float64, Float64, Float64]:
         """A part of zeros, and in it the sums and the gradient (K, D + 1), of no size where it is not wanted."""
