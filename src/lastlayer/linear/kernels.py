@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from lastlayer._compiled import compiled
 from lastlayer.linear.tiles import COLUMNS, GRADIENT_CLASSES, ROWS, SCORE_CLASSES, gradient_tile, score_tile
 
@@ -45,14 +43,6 @@ def add_scores(X: Any, W: Any, out: Any) -> None:
         for k in range(K):
             for d in range(0, D, width):
                 _SINGLE(X, i, W, k, out, d, min(d + width, D))
-
-
-@compiled
-def aligned(rows: Any, columns: Any) -> Any:
-    """Zeros that begin with a cache line: vectors that lie in two lines take two loads."""
-    room = np.zeros(rows * columns + LINE, np.float32)
-    first = -(room.ctypes.data // 4) % LINE
-    return room[first : first + rows * columns].reshape(rows, columns)
 
 
 @compiled

@@ -8,7 +8,7 @@ import numpy as np
 
 from lastlayer._arrays import FloatArray, aligned_empty
 from lastlayer._compiled import compiled
-from lastlayer.linear.kernels import LINE, add_gradient, add_scores, aligned
+from lastlayer.linear.kernels import LINE, add_gradient, add_scores
 from lastlayer.linear.tiles import WIDE, ask_for
 from lastlayer.losses.kernels import bend, differentiate, trace
 
@@ -36,9 +36,12 @@ def rows_at_a_time(n_features: int, n_classes: int) -> int:
     return max(8, min(most, cache // (4 * n_features) // 8 * 8))
 
 
-def room_for(K: int, D: int, micro: int) -> FloatArray:
-    """Room for the loops of one thread, which they use again and again: new memory costs more than a few of them."""
-    size = 2 * _whole_lines(K * micro) + _whole_lines(7 * micro) + K * _stride(D)
+def room_for(K: int, D: int, micro: int, picks: bool) -> FloatArray:
+    """Room for the loops of one thread, which they use again and again: new memory costs more than a few of them.
+
+    Where it `picks` rows they are copied to the end of it.
+    """
+    size = 2 * _whole_lines(K * micro) + _whole_lines(7 * micro) + K * _stride(D) + (micro * D if picks else 0)
     return aligned_empty((size,), np.float32)
 
 
@@ -54,8 +57,8 @@ def line_block(
     `room` is the thread's own, of `room_for`.
     """
     K, D = W.shape
-    Z, V, work, part = _divide(room, K, D, micro)
-    picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
+    Z, V, work, part, picked = _divide(room, K, D, micro, len(numbers))
+    n_rows, since = _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
         n, here = stop - start, first + start
@@ -90,8 +93,8 @@ def gradient_block(
 ) -> None:  # fmt: skip
     """``S += pending · C``, then the value (into `sums`) and the gradient (into G) at S; rows as in `line_block`."""
     K, D = S.shape[0], X.shape[1]
-    Z, V, work, part = _divide(room, K, D, micro)
-    picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
+    Z, V, work, part, picked = _divide(room, K, D, micro, len(numbers))
+    n_rows, since = _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
         n, here = stop - start, first + start
@@ -136,8 +139,8 @@ def hessian_block(
 ) -> None:  # fmt: skip
     """Add the Hessian at S times the direction (W, added) to G (K, D + 1), for rows as in `line_block`, read once."""
     K, D = W.shape
-    Z, V, work, part = _divide(room, K, D, micro)
-    picked, n_rows, since = _room(numbers, micro, D), _count(X, numbers), 0
+    Z, V, work, part, picked = _divide(room, K, D, micro, len(numbers))
+    n_rows, since = _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
         n, here = stop - start, first + start
@@ -229,14 +232,11 @@ def _count(X: Any, numbers: Any) -> Any:
 
 
 @compiled
-def _room(numbers: Any, micro: Any, D: Any) -> Any:
-    """Room for the rows that are picked at a time; none where none are."""
-    return aligned(micro if len(numbers) else 0, D)
+def _divide(room: Any, K: Any, D: Any, micro: Any, picks: Any) -> Any:
+    """Scores and changes (K, micro), a work space, a sum of zeros (K, at least D), and room for rows that are picked.
 
-
-@compiled
-def _divide(room: Any, K: Any, D: Any, micro: Any) -> Any:
-    """Scores and changes (K, micro), a work space and a sum of zeros (K, at least D), each beginning a cache line."""
+    Each begins a cache line.
+    """
     stride, at = _stride(D), _whole_lines(K * micro)
     Z, V = room[: K * micro].reshape(K, micro), room[at : at + K * micro].reshape(K, micro)
     at *= 2
@@ -244,7 +244,9 @@ def _divide(room: Any, K: Any, D: Any, micro: Any) -> Any:
     at += _whole_lines(7 * micro)
     part = room[at : at + K * stride].reshape(K, stride)
     part[:] = 0
-    return Z, V, work, part
+    at += K * stride
+    rows = micro if picks else 0
+    return Z, V, work, part, room[at : at + rows * D].reshape(rows, D)
 
 
 @compiled

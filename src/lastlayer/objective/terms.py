@@ -283,7 +283,8 @@ class CompiledTerms(Terms):
         room: FloatArray | None = getattr(self.own, "room", None)
         if room is None:
             ex = self.examples
-            room = self.own.room = self.kernels.room_for(ex.n_outputs, ex.rows.n_features, self.micro)
+            picks = ex.rows.rows is not None
+            room = self.own.room = self.kernels.room_for(ex.n_outputs, ex.rows.n_features, self.micro, picks)
         return room
 
     def _empty_part(self, gradient: bool = True) -> tuple[Float64, Float64, Float64]:

@@ -18,6 +18,7 @@ import numpy as np
 from lastlayer._arrays import Array, Float32, Float64, FloatArray
 from lastlayer.linear import parallel, tree_sum
 from lastlayer.linear.inverse import inverse_factor
+from lastlayer.linear.rows import ARITY, tree_of
 from lastlayer.objective import Objective
 from lastlayer.solvers import Preconditioner
 
@@ -28,7 +29,7 @@ FEWEST, WIDEST = 48, 1024
 SAMPLE = 16_384
 """Rows drawn, by how much of the Hessian is theirs. Half as many cost a third more passes on MNIST."""
 CHUNK = 2048
-FLOOR = 1e-7
+FLOOR = 1e-6
 """Least eigenvalue of the coupled block, as a share of its mean: raising all scores alike changes no loss."""
 
 
@@ -84,7 +85,7 @@ class CoupledHessian:
     """
 
     basis: Float32
-    block: Float64
+    block: Float32
     rest: Float64
     threads: int
 
@@ -112,14 +113,14 @@ class CoupledHessian:
                 A[np.diag_indices_from(A)] = diagonal + floor
                 A[np.diag_indices(len(A) - k)] += l2
                 try:
-                    factor = inverse_factor(A, self.threads)
+                    factor: Float32 = inverse_factor(A, self.threads)
                     break
                 except np.linalg.LinAlgError:
                     floor *= 10.0
         finally:
             A[np.diag_indices_from(A)] = diagonal
         rest = (1.0 / (self.rest + l2 + floor)).astype(np.float32)
-        return CoupledInverse(self.basis, factor.astype(np.float32), rest)
+        return CoupledInverse(self.basis, factor, rest)
 
 
 def _weights_of(objective: Objective, rows: Array) -> Float64:
@@ -194,8 +195,12 @@ def _moments(objective: Objective, rows: Array, weights: Float64) -> Float64:
         Z = _centred(objective, rows[span])
         return np.asarray((Z * weights[span, None].astype(Z.dtype)).T @ Z, dtype=np.float64)
 
-    chunks = range(0, len(rows), CHUNK)
-    return tree_sum(parallel(of_chunk, chunks, objective.examples.rows.threads))
+    # Subtrees of the sum as tasks: two matrices alive in each, and not one for every chunk.
+    starts = range(0, len(rows), CHUNK)
+    subtrees = [starts[i : i + ARITY] for i in range(0, len(starts), ARITY)]
+    threads = objective.examples.rows.threads
+    sums = parallel(lambda task: tree_of(lambda i: of_chunk(task[i]), len(task)), subtrees, threads)
+    return tree_of(lambda i: sums[i], len(sums))
 
 
 def _rotated(
@@ -220,10 +225,10 @@ def _rotated(
     return A, rest
 
 
-def _block(A: Float32, weights: Float64, classes: FloatArray, threads: int) -> Float64:
-    """``Σ w C ⊗ a aᵀ``; coordinates outside, classes inside."""
+def _block(A: Float32, weights: Float64, classes: FloatArray, threads: int) -> Float32:
+    """``Σ w C ⊗ a aᵀ``; coordinates outside, classes inside. Sums are float64, what is kept is float32: a sample's."""
     k, width = len(classes), A.shape[1]
-    H = np.empty((width, k, width, k))
+    H = np.empty((width, k, width, k), np.float32)
 
     def pair(ab: tuple[int, int]) -> None:
         w = (weights * classes[ab]).astype(np.float32)
