@@ -62,20 +62,24 @@ def tree_of(term: Callable[[int], Float64], count: int) -> Float64:
     >>> float(tree_of(lambda i: np.array(i + 1.0), 6)), float(tree_sum([np.array(i + 1.0) for i in range(6)]))
     (21.0, 21.0)
     """
-
-    def node(first: int, size: int) -> Float64:
-        if size == 1:
-            return term(first)
-        size //= ARITY
-        total = node(first, size)
-        for start in range(first + size, min(first + ARITY * size, count), size):
-            total += node(start, size)
-        return total
-
     size = 1
     while size < count:
         size *= ARITY
-    return node(0, size)
+    return _subtree(term, 0, size, count)
+
+
+def _subtree(term: Callable[[int], Float64], first: int, size: int, count: int) -> Float64:
+    """Sum of the terms `first` … of a complete subtree, those from `count` on left out.
+
+    A closure that calls itself would do as well, but is freed by the garbage collector only, with all that it holds.
+    """
+    if size == 1:
+        return term(first)
+    size //= ARITY
+    total = _subtree(term, first, size, count)
+    for start in range(first + size, min(first + ARITY * size, count), size):
+        total += _subtree(term, start, size, count)
+    return total
 
 
 def _add(parts: Sequence[Float64]) -> Float64:

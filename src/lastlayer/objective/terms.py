@@ -69,7 +69,8 @@ def choose_terms(examples: Examples, loss: Loss) -> Terms:
         from lastlayer.objective.device_terms import DeviceTerms
 
         return DeviceTerms.of(examples, loss)
-    large = len(rows) * rows.n_features >= COMPILED_FROM and rows.dtype == np.float32
+    # Of Z and not of the rows in use: a sample comes after passes over all rows, when the loops are there already.
+    large = len(rows.Z) * rows.n_features >= COMPILED_FROM and rows.dtype == np.float32
     if large and examples.y.ndim == 1:
         from lastlayer.losses.kernels import COMPILED
 
