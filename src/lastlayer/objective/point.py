@@ -130,6 +130,8 @@ class ObjectivePoint(SampledPoint):
                 lambda a, b: problem.terms.gradient((a, b), scores, change, step), size=self._params.size
             )
             problem.count(1)
+            if change is not None:
+                self._pending = 0.0, change  # as in `scores`: memory for the next line
             self._data = problem.means(total)
             problem.see(self._params, self._data[1])
         return self._data
