@@ -110,7 +110,7 @@ def test_few_large_terms_are_alive_at_a_time(threads: int) -> None:
 
     found = Rows(np.zeros((512, 1)), threads=threads).sum_over(term, 8, size=LARGE_PART)
     np.testing.assert_array_equal(found, tree_sum(list(terms)))
-    assert most <= (16 + threads if threads <= 8 else 64)
+    assert most <= 16 + threads
 
 
 def test_rows_of_any_type_and_order_give_the_same_blocks() -> None:

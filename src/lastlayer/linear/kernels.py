@@ -51,7 +51,13 @@ def columns_at_a_time(D: Any) -> Any:
     if D <= WIDEST:
         return max(D, 1)
     parts = (D + WIDTH - 1) // WIDTH
-    return ((D + parts - 1) // parts + 15) // 16 * 16
+    return whole_lines((D + parts - 1) // parts)
+
+
+@compiled
+def whole_lines(count: Any) -> Any:
+    """So many numbers, or more, as fill cache lines."""
+    return (count + LINE - 1) // LINE * LINE
 
 
 @compiled

@@ -178,9 +178,11 @@ class Rows:
         Terms are new arrays, and may be added to; `size` says about how many numbers they have.
         """
         leaves = self.leaves(n_rows)
-        # A task is a complete subtree where there are many leaves or terms are large, so that few are alive at a time.
-        enough = (2 if size >= LARGE_PART else 8) * ARITY * self.threads
-        count = ARITY if len(leaves) >= enough else 1
+        # A task is a complete subtree where there are many leaves, or terms are large and threads get about as many, so
+        # that few are alive at a time.
+        rounds, left = divmod(len(leaves), ARITY * self.threads)
+        shared = rounds >= 8 or (size >= LARGE_PART and (rounds >= 2 or (rounds, left) == (1, 0)))
+        count = ARITY if shared else 1
         tasks = [leaves[i : i + count] for i in range(0, len(leaves), count)]
         parts = parallel(lambda task: tree_of(lambda i: term(*task[i]), len(task)), tasks, self.threads)
         if parts[0].ndim != 1 or parts[0].size < LARGE_PART:

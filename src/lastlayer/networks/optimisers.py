@@ -22,15 +22,19 @@ SLOTS = {"sgd": ("momentum_buffer",), "muon": ("momentum_buffer",), "adam": ("ex
 
 def multiplier(plan: TrainingPlan, name: str) -> float:
     """What the rate of the parameter `name` is multiplied by: the first pattern that matches, else 1."""
-    return next((factor for pattern, factor in plan.multipliers() if fnmatch.fnmatchcase(name, pattern)), 1.0)
+    return _first_match(plan.multipliers(), name)
 
 
 def decay_of(plan: TrainingPlan, name: str, axes: int) -> float:
     """The decay of the parameter `name`, an array with so many axes."""
     if not (plan.decay_all or axes >= 2):
         return 0.0
-    found = (factor for pattern, factor in plan.decay_multipliers() if fnmatch.fnmatchcase(name, pattern))
-    return plan.weight_decay * next(found, 1.0)
+    return plan.weight_decay * _first_match(plan.decay_multipliers(), name)
+
+
+def _first_match(multipliers: tuple[tuple[str, float], ...], name: str) -> float:
+    """The factor of the first pattern that the name fits; 1 where none does."""
+    return next((factor for pattern, factor in multipliers if fnmatch.fnmatchcase(name, pattern)), 1.0)
 
 
 def trained_names(plan: TrainingPlan, names: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lastlayer._arrays import FloatArray, aligned_empty
 from lastlayer._compiled import compiled
-from lastlayer.linear.kernels import LINE, add_gradient, add_scores
+from lastlayer.linear.kernels import LINE, add_gradient, add_scores, whole_lines
 from lastlayer.linear.tiles import WIDE, ask_for
 from lastlayer.losses.kernels import bend, differentiate, trace
 
@@ -36,13 +36,16 @@ def rows_at_a_time(n_features: int, n_classes: int) -> int:
     return max(8, min(most, cache // (4 * n_features) // 8 * 8))
 
 
-def room_for(K: int, D: int, micro: int, picks: bool) -> FloatArray:
+def room_for(K: int, D: int, micro: int, picks: bool) -> tuple[FloatArray, ...]:
     """Room for the loops of one thread, which they use again and again: new memory costs more than a few of them.
 
-    Where it `picks` rows they are copied to the end of it.
+    Scores and changes (K, micro), a work space, a sum (K, at least D), and room for rows where those are picked. From
+    class to class in the sum it is an odd number of cache lines: the same columns of many classes are used together,
+    and a power of two apart they would want the same places of a cache.
     """
-    size = 2 * _whole_lines(K * micro) + _whole_lines(7 * micro) + K * _stride(D) + (micro * D if picks else 0)
-    return aligned_empty((size,), np.float32)
+    stride = (whole_lines(D) // LINE | 1) * LINE
+    shapes = (K, micro), (K, micro), (7, micro), (K, stride), (micro if picks else 0, D)
+    return tuple(aligned_empty(shape, np.float32) for shape in shapes)
 
 
 @compiled
@@ -56,8 +59,9 @@ def line_block(
     there into G (K, D + 1), float64, the bias last. Where there are `numbers` (n,), the rows are those of X with them.
     `room` is the thread's own, of `room_for`.
     """
-    K, D = W.shape
-    Z, V, work, part, picked = _divide(room, K, D, micro, len(numbers))
+    K = len(W)
+    Z, V, work, part, picked = room
+    part[:] = 0
     n_rows, since = _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
@@ -92,8 +96,8 @@ def gradient_block(
     G: Any, sums: Any,
 ) -> None:  # fmt: skip
     """``S += pending · C``, then the value (into `sums`) and the gradient (into G) at S; rows as in `line_block`."""
-    K, D = S.shape[0], X.shape[1]
-    Z, V, work, part, picked = _divide(room, K, D, micro, len(numbers))
+    Z, V, work, part, picked = room
+    part[:] = 0
     n_rows, since = _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
@@ -138,8 +142,9 @@ def hessian_block(
     G: Any,
 ) -> None:  # fmt: skip
     """Add the Hessian at S times the direction (W, added) to G (K, D + 1), for rows as in `line_block`, read once."""
-    K, D = W.shape
-    Z, V, work, part, picked = _divide(room, K, D, micro, len(numbers))
+    K = len(W)
+    Z, V, work, part, picked = room
+    part[:] = 0
     n_rows, since = _count(X, numbers), 0
     for start in range(0, n_rows, micro):
         stop = min(start + micro, n_rows)
@@ -229,38 +234,6 @@ def _ask_for_scores(S: Any, C: Any, here: Any, n: Any) -> None:
 def _count(X: Any, numbers: Any) -> Any:
     """How many rows there are."""
     return len(numbers) if len(numbers) else X.shape[0]
-
-
-@compiled
-def _divide(room: Any, K: Any, D: Any, micro: Any, picks: Any) -> Any:
-    """Scores and changes (K, micro), a work space, a sum of zeros (K, at least D), and room for rows that are picked.
-
-    Each begins a cache line.
-    """
-    stride, at = _stride(D), _whole_lines(K * micro)
-    Z, V = room[: K * micro].reshape(K, micro), room[at : at + K * micro].reshape(K, micro)
-    at *= 2
-    work = room[at : at + 7 * micro].reshape(7, micro)
-    at += _whole_lines(7 * micro)
-    part = room[at : at + K * stride].reshape(K, stride)
-    part[:] = 0
-    at += K * stride
-    rows = micro if picks else 0
-    return Z, V, work, part, room[at : at + rows * D].reshape(rows, D)
-
-
-@compiled
-def _stride(D: Any) -> Any:
-    """From class to class in the sum: an odd number of cache lines.
-
-    The same columns of many classes are used together; a power of two apart they would want the same places of a cache.
-    """
-    return (_whole_lines(D) // LINE | 1) * LINE
-
-
-@compiled
-def _whole_lines(count: Any) -> Any:
-    return (count + LINE - 1) // LINE * LINE
 
 
 @compiled

@@ -193,6 +193,12 @@ class CompiledTerms(Terms):
         """Whether our own products are used."""
         return self.examples.n_outputs <= int(self.kernels.NARROW)
 
+    @property
+    def picks(self) -> bool:
+        """Whether the loops pick their rows from Z by number."""
+        rows = self.examples.rows
+        return self.narrow and rows.in_place and rows.rows is not None
+
     def line(
         self,
         leaf: tuple[int, int],
@@ -272,20 +278,19 @@ class CompiledTerms(Terms):
         Compiled loops pick rows a few at a time; there are no numbers where the features are the rows themselves.
         """
         rows, (first, last) = self.examples.rows, leaf
-        if self.narrow and rows.in_place and rows.rows is not None:
+        if self.picks and rows.rows is not None:
             numbers = rows.rows[first:last].astype(np.intp, copy=False)
             yield first, _read_only(np.asarray(rows.Z)), _read_only(numbers)
             return
         for a, b in rows.pieces(first, last):
             yield a, _read_only(np.ascontiguousarray(rows.block(a, b))), _read_only(NO_NUMBERS)
 
-    def _room(self) -> FloatArray:
+    def _room(self) -> tuple[FloatArray, ...]:
         """Room of this thread for the compiled loops, kept as long as the terms are."""
-        room: FloatArray | None = getattr(self.own, "room", None)
+        room: tuple[FloatArray, ...] | None = getattr(self.own, "room", None)
         if room is None:
             ex = self.examples
-            picks = ex.rows.rows is not None
-            room = self.own.room = self.kernels.room_for(ex.n_outputs, ex.rows.n_features, self.micro, picks)
+            room = self.own.room = self.kernels.room_for(ex.n_outputs, ex.rows.n_features, self.micro, self.picks)
         return room
 
     def _empty_part(self, gradient: bool = True) -> tuple[Float64, Float64, Float64]:

@@ -18,7 +18,6 @@ import numpy as np
 from lastlayer._arrays import Array, Float32, Float64, FloatArray
 from lastlayer.linear import parallel, tree_sum
 from lastlayer.linear.inverse import inverse_factor
-from lastlayer.linear.rows import ARITY, tree_of
 from lastlayer.objective import Objective
 from lastlayer.solvers import Preconditioner
 
@@ -190,17 +189,12 @@ def _centred(objective: Objective, rows: Array) -> FloatArray:
 def _moments(objective: Objective, rows: Array, weights: Float64) -> Float64:
     """``Σ w z zᵀ`` over the rows drawn, (D, D)."""
 
-    def of_chunk(start: int) -> Float64:
-        span = slice(start, start + CHUNK)
-        Z = _centred(objective, rows[span])
-        return np.asarray((Z * weights[span, None].astype(Z.dtype)).T @ Z, dtype=np.float64)
+    def of_chunk(start: int, stop: int) -> Float64:
+        Z = _centred(objective, rows[start:stop])
+        return np.asarray((Z * weights[start:stop, None].astype(Z.dtype)).T @ Z, dtype=np.float64)
 
-    # Subtrees of the sum as tasks: two matrices alive in each, and not one for every chunk.
-    starts = range(0, len(rows), CHUNK)
-    subtrees = [starts[i : i + ARITY] for i in range(0, len(starts), ARITY)]
-    threads = objective.examples.rows.threads
-    sums = parallel(lambda task: tree_of(lambda i: of_chunk(task[i]), len(task)), subtrees, threads)
-    return tree_of(lambda i: sums[i], len(sums))
+    drawn = objective.examples.rows.among(rows)
+    return drawn.sum_over(of_chunk, CHUNK, size=drawn.n_features**2)
 
 
 def _rotated(
